@@ -1,0 +1,13 @@
+//! Domain types of the cluster and the seams at which it meets the world.
+//!
+//! Reading order: [`time`], [`secret`], [`service`], [`task`], [`node`] (what there is), [`wire`] (how it crosses the
+//! wire), [`seam`] (Clock, Runtime, SecretMount, Images) and [`fake`] (one fake for each seam).
+//!
+//! Deliberately absent: IO, and any type that holds a secret's plaintext.
+
+pub mod node;
+pub mod seam;
+pub mod secret;
+pub mod service;
+pub mod task;
+pub mod time;
