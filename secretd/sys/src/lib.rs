@@ -1,1 +1,6 @@
-//! x
+//! The only crate with unsafe code: one kernel facility a file, each behind a safe signature.
+//!
+//! Deliberately absent: policy. A function here does one thing the kernel offers, and says in its documentation what
+//! the kernel does not promise.
+
+pub mod frame;
