@@ -1,1 +1,29 @@
-//! x
+//! The replicated, sealed state of a cluster.
+//!
+//! Reading order: [`op`] (what can be asked), [`conflict`] (what is refused), `apply` (what an operation does, pure),
+//! [`event`] (what happened), [`view`] and [`watch`] (what readers see), `proposer` (how proposals become changes:
+//! locally, or through raft), [`store`] (all of it for managers).
+//!
+//! Deliberately absent: anything that opens a payload, and policy. Managers decide, the store keeps.
+
+mod apply;
+pub mod conflict;
+pub mod event;
+mod failure;
+#[cfg(any(test, feature = "testing"))]
+mod local;
+pub mod op;
+mod proposer;
+mod state;
+pub mod store;
+pub mod view;
+pub mod watch;
+
+pub use crate::conflict::{Conflict, ObjectKind};
+pub use crate::event::{Change, Event};
+pub use crate::failure::StorageFailure;
+pub use crate::op::{Op, Payload};
+pub use crate::proposer::{ProposeError, ReadError};
+pub use crate::store::Store;
+pub use crate::view::View;
+pub use crate::watch::Watch;

@@ -1,0 +1,53 @@
+//! Operations on nodes.
+
+use std::sync::Arc;
+
+use secretd_core::node::{Node, NodeDescription, NodeState};
+use secretd_proto::id::NodeId;
+
+use super::Transaction;
+use crate::conflict::{Conflict, ObjectKind};
+use crate::event::Event;
+use crate::state::Record;
+
+impl Transaction {
+    pub(super) fn put_node(&mut self, node: &Node) {
+        if let Some(old) = self.state.nodes.get(&node.id).cloned() {
+            let new = Node { meta: old.meta, ..node.clone() };
+            self.replace_node(&old, new);
+            return;
+        }
+        let node = Arc::new(Node { meta: self.meta_created(), ..node.clone() });
+        self.put(Record::Node(Arc::clone(&node)));
+        self.events.push(Event::NodeCreated(node));
+    }
+
+    pub(super) fn set_node_status(&mut self, id: NodeId, state: NodeState, message: &str) -> Result<(), Conflict> {
+        let old = self.node(id)?;
+        let new = Node { state, message: message.to_owned(), ..Node::clone(&old) };
+        self.replace_node(&old, new);
+        Ok(())
+    }
+
+    pub(super) fn set_node_description(&mut self, id: NodeId, description: &NodeDescription) -> Result<(), Conflict> {
+        let old = self.node(id)?;
+        let new = Node { description: description.clone(), ..Node::clone(&old) };
+        self.replace_node(&old, new);
+        Ok(())
+    }
+
+    fn replace_node(&mut self, old: &Arc<Node>, mut new: Node) {
+        if new == **old {
+            return;
+        }
+        new.meta = self.meta_updated(old.meta);
+        let new = Arc::new(new);
+        self.put(Record::Node(Arc::clone(&new)));
+        self.events.push(Event::NodeUpdated { old: Arc::clone(old), new });
+    }
+
+    fn node(&self, id: NodeId) -> Result<Arc<Node>, Conflict> {
+        let found = self.state.nodes.get(&id).cloned();
+        found.ok_or_else(|| Conflict::NotFound { kind: ObjectKind::Node, id: id.to_string() })
+    }
+}

@@ -1,0 +1,226 @@
+//! What can be asked of the state: a closed list, so that the log has no other vocabulary.
+//!
+//! An [`Op`] names its preconditions by what it carries; they are checked where it is applied, so they hold however many
+//! writers there are. Operations of one proposal are applied together or not at all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secretd_core::node::{Node, NodeDescription, NodeState};
+use secretd_core::secret::{SealedPayload, SecretSpec, SecretVersion};
+use secretd_core::service::{ServiceSpec, UpdateStatus};
+use secretd_core::task::{Task, TaskState, TaskStatus};
+use secretd_core::time::{Timestamp, Version};
+use secretd_proto::id::{ClusterId, NodeId, SecretId, ServiceId, TaskId};
+use secretd_sealing::key::PrivateKey;
+
+/// One change. `meta` of the objects that it carries is ignored: applying sets it.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Founds the cluster, with its first node. Refused when there is one.
+    InitCluster {
+        /// The id that every seal is bound to.
+        cluster: ClusterId,
+        /// Opens what clients seal to the cluster.
+        sealing_key: Arc<PrivateKey>,
+        /// The first node.
+        node: Node,
+    },
+    /// Refused when the id or the name is taken.
+    CreateSecret {
+        /// Chosen by the client, because the seal is bound to it.
+        id: SecretId,
+        /// Name and labels.
+        spec: SecretSpec,
+        /// Bytes of plaintext.
+        length: u32,
+        /// Bound to version 1.
+        payload: Payload,
+    },
+    /// Refused when the secret is not at version `expect`.
+    UpdateSecret {
+        /// Which.
+        id: SecretId,
+        /// The version that the change was made from.
+        expect: SecretVersion,
+        /// Replaces all labels; `None` keeps them.
+        labels: Option<BTreeMap<String, String>>,
+        /// The next version's bytes of plaintext and payload; `None` keeps the version.
+        payload: Option<(u32, Payload)>,
+    },
+    /// Refused while a service's specification grants the secret.
+    RemoveSecret {
+        /// Which.
+        id: SecretId,
+    },
+    /// Refused when the id or the name is taken, or a granted secret (or its pinned version) does not exist.
+    CreateService {
+        /// Its id.
+        id: ServiceId,
+        /// What is wanted.
+        spec: ServiceSpec,
+    },
+    /// Refused when the service has changed since `expect`, when the name differs, or when a granted secret does not exist.
+    UpdateService {
+        /// Which.
+        id: ServiceId,
+        /// `meta.version` that the change was made from.
+        expect: Version,
+        /// What is wanted from now on.
+        spec: ServiceSpec,
+        /// What a later rollback goes back to.
+        previous_spec: Option<ServiceSpec>,
+        /// How the replacement of tasks goes.
+        update_status: Option<UpdateStatus>,
+    },
+    /// Says how the replacement of a service's tasks goes.
+    SetUpdateStatus {
+        /// Which service.
+        id: ServiceId,
+        /// The new status; `None` when there is nothing to say.
+        status: Option<UpdateStatus>,
+    },
+    /// Removes a service. Its tasks stay until they are removed one by one.
+    RemoveService {
+        /// Which.
+        id: ServiceId,
+    },
+    /// Refused when the id is taken or the service does not exist.
+    CreateTask {
+        /// The whole task.
+        task: Task,
+    },
+    /// An observation. Refused when the state would go back, or when the task is not at `node`.
+    UpdateTaskStatus {
+        /// Which.
+        id: TaskId,
+        /// Who observed it: the task's node, or `None` while the task has none.
+        node: Option<NodeId>,
+        /// What was observed.
+        status: TaskStatus,
+    },
+    /// Refused when the desired state would go back.
+    SetTaskDesired {
+        /// Which.
+        id: TaskId,
+        /// Where the cluster wants it.
+        state: TaskState,
+    },
+    /// Gives a task a node and the state ASSIGNED. Refused when it has one, when it has ended, or when the node does not exist.
+    AssignTask {
+        /// Which.
+        id: TaskId,
+        /// Where to.
+        node: NodeId,
+    },
+    /// Forgets a task.
+    RemoveTask {
+        /// Which.
+        id: TaskId,
+    },
+    /// Records a node, new or as a whole replacement.
+    PutNode {
+        /// The whole node.
+        node: Node,
+    },
+    /// Says whether a node's agent is connected.
+    SetNodeStatus {
+        /// Which.
+        id: NodeId,
+        /// Whether its agent is connected.
+        state: NodeState,
+        /// Why.
+        message: String,
+    },
+    /// Records what a node says of itself.
+    SetNodeDescription {
+        /// Which.
+        id: NodeId,
+        /// What it says.
+        description: NodeDescription,
+    },
+}
+
+/// Operations that are applied together or not at all, with the time at which they were proposed: applying reads no clock.
+#[derive(Debug, Clone)]
+pub(crate) struct Proposal {
+    /// The proposer's time.
+    pub(crate) at: Timestamp,
+    /// In order.
+    pub(crate) ops: Vec<Op>,
+}
+
+/// Where a payload's record is: which log entry brought it, and which of that entry's payloads it is.
+///
+/// The same on every replica, never used twice, and independent of the secret's id: a refused operation cannot
+/// overwrite the payload of an accepted one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PayloadRef {
+    /// Raft index of the entry.
+    pub(crate) index: u64,
+    /// From 0, in the entry.
+    pub(crate) slot: u32,
+}
+
+/// A sealed payload inside an operation. Its bytes are kept apart from the operation: applying never needs them.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    slot: u32,
+    sealed: Option<Arc<SealedPayload>>,
+}
+
+impl Payload {
+    /// An operation's reference to a payload whose bytes are elsewhere.
+    pub(crate) fn stored(slot: u32) -> Self {
+        Self { slot, sealed: None }
+    }
+
+    /// The bytes, unless they are elsewhere.
+    pub(crate) fn sealed(&self) -> Option<&Arc<SealedPayload>> {
+        self.sealed.as_ref()
+    }
+
+    /// Which of its entry's payloads it is.
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Puts the bytes back in that were kept elsewhere.
+    pub(crate) fn join(&mut self, sealed: Arc<SealedPayload>) {
+        self.sealed = Some(sealed);
+    }
+}
+
+impl From<SealedPayload> for Payload {
+    fn from(sealed: SealedPayload) -> Self {
+        Self { slot: 0, sealed: Some(Arc::new(sealed)) }
+    }
+}
+
+impl Op {
+    /// The payload of an operation that brings one.
+    pub(crate) fn payload(&self) -> Option<(u32, &Payload)> {
+        match self {
+            Self::CreateSecret { length, payload, .. } => Some((*length, payload)),
+            Self::UpdateSecret { payload, .. } => payload.as_ref().map(|(length, payload)| (*length, payload)),
+            _ => None,
+        }
+    }
+
+    /// As [`Op::payload`], to be changed.
+    pub(crate) fn payload_mut(&mut self) -> Option<&mut Payload> {
+        match self {
+            Self::CreateSecret { payload, .. } => Some(payload),
+            Self::UpdateSecret { payload, .. } => payload.as_mut().map(|(_, payload)| payload),
+            _ => None,
+        }
+    }
+}
+
+/// Numbers the payloads of a log entry, so that each has a [`PayloadRef`] of its own.
+pub(crate) fn number_payloads(proposals: &mut [Proposal]) {
+    let payloads = proposals.iter_mut().flat_map(|proposal| &mut proposal.ops).filter_map(Op::payload_mut);
+    for (slot, payload) in (0u32..).zip(payloads) {
+        payload.slot = slot;
+    }
+}

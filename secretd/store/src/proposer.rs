@@ -1,0 +1,95 @@
+//! The seam under the store: how proposals become changes.
+//!
+//! `RaftProposer` replicates and keeps them on disk, [`LocalProposer`](crate::local) applies them in memory at once; both
+//! use the same [`apply`](crate::apply::apply). Proposals are atomic, ordered, and visible in the view when `propose`
+//! returns. A call that is dropped before it returns may still take effect.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secretd_core::secret::SealedPayload;
+use secretd_core::time::Version;
+use secretd_proto::limit::{AEAD_TAG_LENGTH, MAX_SECRET_LENGTH, WRAPPED_DEK_LENGTH};
+
+use crate::conflict::Conflict;
+use crate::failure::StorageFailure;
+use crate::op::{Op, PayloadRef};
+
+/// Why a proposal did not take effect.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProposeError {
+    /// A precondition does not hold; nothing was applied.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// A payload is not as long as its operation says; nothing was proposed.
+    #[error(
+        "the sealed payload has {ciphertext} bytes and its wrapped key {wrapped_dek}: that is no secret of {length} bytes"
+    )]
+    PayloadLength {
+        /// What the operation says, in bytes of plaintext.
+        length: u32,
+        /// Bytes of ciphertext.
+        ciphertext: usize,
+        /// Bytes of wrapped key.
+        wrapped_dek: usize,
+    },
+    /// The disk is full; nothing was applied. Removing is possible until the reserve is used up too.
+    #[error("the disk that holds the data directory is full: free some space and repeat")]
+    Full,
+    /// The store failed. Whether the proposal took effect shows after the restart that is now necessary.
+    #[error("the store failed and takes no more writes: repair the cause and start secretd again")]
+    Storage(#[source] Arc<StorageFailure>),
+    /// Too few managers answer for a majority. Whether the proposal takes effect later is not known.
+    #[error("{reachable} of {voters} managers are reachable, which is no majority")]
+    NoQuorum {
+        /// Managers that answer, this one among them.
+        reachable: usize,
+        /// Managers that vote.
+        voters: usize,
+    },
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a payload could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The disk does not have the bytes that were written.
+    #[error("the store's record of this payload is damaged: restore the data directory from a copy")]
+    Corrupt(#[source] Arc<StorageFailure>),
+    /// The disk does not answer.
+    #[error("the store's record of this payload cannot be read")]
+    Storage(#[source] Arc<StorageFailure>),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+#[async_trait]
+pub(crate) trait Proposer: Send + Sync + std::fmt::Debug {
+    /// Applies all of `ops` or none, and returns the version at which they are visible.
+    async fn propose(&self, ops: Vec<Op>) -> Result<Version, ProposeError>;
+
+    /// The payload at `at`, if it is still kept.
+    async fn payload(&self, at: PayloadRef) -> Result<Option<Arc<SealedPayload>>, ReadError>;
+
+    /// Waits for what is under way and closes.
+    async fn shutdown(&self);
+}
+
+/// Refuses payloads that cannot be what their operation says.
+pub(crate) fn check_payloads(ops: &[Op]) -> Result<(), ProposeError> {
+    for (length, payload) in ops.iter().filter_map(Op::payload) {
+        let (ciphertext, wrapped_dek) =
+            payload.sealed().map_or((0, 0), |sealed| (sealed.ciphertext.len(), sealed.wrapped_dek.len()));
+        let plaintext = length as usize;
+        let fits = (1..=MAX_SECRET_LENGTH).contains(&plaintext)
+            && ciphertext == plaintext + AEAD_TAG_LENGTH
+            && wrapped_dek == WRAPPED_DEK_LENGTH;
+        if !fits {
+            return Err(ProposeError::PayloadLength { length, ciphertext, wrapped_dek });
+        }
+    }
+    Ok(())
+}
