@@ -4,3 +4,4 @@
 //! the kernel does not promise.
 
 pub mod frame;
+pub mod mount_api;
