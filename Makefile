@@ -1,0 +1,47 @@
+# make demo   builds, starts a node in a sandbox, runs the main job on a real PostgreSQL, cleans up
+# make test   builds and runs every check and test
+# make bench  measures, and prints ratios to what the machine itself does
+# make deb    builds a Debian package; make install copies the same files below DESTDIR
+
+TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+POSTGRES := $(TARGET)/images/postgres.tar
+DESTDIR ?=
+PREFIX ?= /usr
+
+.PHONY: build demo test bench deb install check clean
+
+build:
+	@tests/prepare.sh build
+	cargo build --locked --release --bins
+
+$(POSTGRES): tests/images/postgres/build.sh tests/images/postgres/entrypoint.sh
+	@tests/prepare.sh demo
+	rm -f $@
+	tests/images/postgres/build.sh $@
+
+demo: build $(POSTGRES)
+	tests/demo.sh $(TARGET)/release $(POSTGRES)
+
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+test: $(POSTGRES)
+	@tests/prepare.sh test
+	$(MAKE) check
+	cargo build --locked --workspace --bins
+	POSTGRES_TAR=$(abspath $(POSTGRES)) cargo test --locked --workspace
+
+bench: build
+	@tests/prepare.sh test
+	cargo run --locked --release --package secretd-tests --bin bench -- $(TARGET)/release
+
+install:
+	packaging_root="$(DESTDIR)" PREFIX="$(PREFIX)" secretd/packaging/install.sh $(TARGET)/release
+
+deb: build
+	secretd/packaging/deb.sh $(TARGET)/release
+
+clean:
+	cargo clean

@@ -1,0 +1,240 @@
+//! One real secretd with directories and a control group of its own, in a [`Sandbox`].
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::command::{Answer, run};
+use crate::rootfs;
+use crate::sandbox::Sandbox;
+
+/// How long a node may take to serve its control socket. Far more than it needs: a test that gets here has failed.
+const READY: Duration = Duration::from_secs(60);
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    daemon: Option<Child>,
+    sandbox: Sandbox,
+    directory: TempDir,
+    cgroup: String,
+    flags: Vec<String>,
+}
+
+impl Node {
+    /// A node that is no part of a cluster yet.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with further flags of secretd.
+    pub fn start_with(flags: &[&str]) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("lab-").tempdir()?;
+        let name = directory.path().file_name().and_then(|name| name.to_str()).context("temporary directory")?;
+        let mut node = Self {
+            daemon: None,
+            sandbox: Sandbox::new()?,
+            cgroup: format!("/secretd-{name}"),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            directory,
+        };
+        node.start_daemon()?;
+        Ok(node)
+    }
+
+    /// A cluster of one node with the image `busybox:1`.
+    pub fn cluster() -> Result<Self> {
+        let node = Self::start()?;
+        node.ok(&["cluster", "init"])?;
+        let tar = node.path("busybox.tar");
+        rootfs::write(&tar, &rootfs::busybox(&[])?)?;
+        node.ok(&["image", "import", "--tag", "busybox:1", &tar.to_string_lossy()])?;
+        Ok(node)
+    }
+
+    /// The command that starts this node's secretd.
+    pub fn daemon_command(&self) -> Command {
+        let mut command = self.sandbox.command(&binary("secretd").to_string_lossy());
+        command.arg("--data-dir").arg(self.data_dir()).arg("--run-dir").arg(self.run_dir());
+        command.args(["--cgroup-parent", &self.cgroup]).args(&self.flags);
+        command
+    }
+
+    /// Starts secretd and waits until it says that it serves.
+    pub fn start_daemon(&mut self) -> Result<()> {
+        let notify = self.path("notify.sock");
+        let _ = std::fs::remove_file(&notify);
+        let ready = UnixDatagram::bind(&notify)?;
+        ready.set_read_timeout(Some(READY))?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("secretd.log"))?;
+        let child = self
+            .daemon_command()
+            .env("NOTIFY_SOCKET", &notify)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        self.daemon = Some(child);
+        let mut message = [0; 64];
+        match ready.recv(&mut message) {
+            Ok(length) if message.get(..length).is_some_and(|text| text.starts_with(b"READY=1")) => Ok(()),
+            other => bail!("secretd did not start: {other:?}\n{}", self.log()),
+        }
+    }
+
+    /// Kills secretd as `kill -9` does, and waits until it is gone.
+    pub fn kill_daemon(&mut self) -> Result<()> {
+        for pid in self.processes("secretd") {
+            if std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !contains(&line, b"\0shim\0")) {
+                kill(pid)?;
+            }
+        }
+        self.daemon.take().context("secretd is not running")?.wait()?;
+        Ok(())
+    }
+
+    /// Asks secretd to end (SIGTERM), and waits until it has.
+    pub fn stop_daemon(&mut self) -> Result<()> {
+        let pid = self.daemon_pid()?;
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).context("pid")?,
+            rustix::process::Signal::TERM,
+        )?;
+        let status = self.daemon.take().context("secretd is not running")?.wait()?;
+        ensure!(status.success(), "secretd ended with {status}\n{}", self.log());
+        Ok(())
+    }
+
+    /// The daemon's process, as this machine's first namespace sees it.
+    pub fn daemon_pid(&self) -> Result<i32> {
+        let daemon =
+            |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !contains(&line, b"\0shim\0"));
+        self.processes("secretd").into_iter().find(daemon).context("secretd is not running")
+    }
+
+    /// Processes of the node whose program has this name.
+    pub fn processes(&self, name: &str) -> Vec<i32> {
+        self.sandbox.processes(name)
+    }
+
+    /// Where the node's processes and mounts live.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// A path in the test's own directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.path("d")
+    }
+
+    /// The run directory.
+    pub fn run_dir(&self) -> PathBuf {
+        self.path("r")
+    }
+
+    /// What secretd has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("secretd.log")).unwrap_or_default()
+    }
+
+    /// The `sctl` command of this node.
+    pub fn sctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("sctl"));
+        command.env("SCTL_HOST", format!("unix://{}/control.sock", self.run_dir().display())).args(arguments);
+        command
+    }
+
+    /// Runs `sctl` with `stdin` to its end.
+    pub fn sctl(&self, arguments: &[&str], stdin: &[u8]) -> Result<Answer> {
+        run(&mut self.sctl_command(arguments), stdin)
+    }
+
+    /// Runs `sctl`, which must succeed: its standard output without the last newline.
+    pub fn ok(&self, arguments: &[&str]) -> Result<String> {
+        self.ok_with(arguments, b"")
+    }
+
+    /// The same, with `stdin`.
+    pub fn ok_with(&self, arguments: &[&str], stdin: &[u8]) -> Result<String> {
+        let answer = self.sctl(arguments, stdin)?;
+        ensure!(answer.status.success(), "sctl {arguments:?}: {answer:?}\n--- secretd\n{}", tail(&self.log()));
+        Ok(answer.stdout.trim_end_matches('\n').to_owned())
+    }
+
+    /// Runs `sctl`, which must fail with this exit code and one line: that line.
+    pub fn refused(&self, code: i32, arguments: &[&str], stdin: &[u8]) -> Result<String> {
+        let answer = self.sctl(arguments, stdin)?;
+        ensure!(answer.code() == code, "sctl {arguments:?}: exit code {} instead of {code}: {answer:?}", answer.code());
+        let line = answer.stderr.trim_end_matches('\n');
+        ensure!(!line.is_empty() && !line.contains('\n'), "sctl {arguments:?}: not one line: {line:?}");
+        Ok(line.to_owned())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!("--- secretd of the failed test\n{}", tail(&self.log()));
+            }
+        }
+        let Some(pid) = rustix::process::Pid::from_raw(self.sandbox.pid()) else { return };
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.wait();
+        }
+        remove_cgroups(&self.cgroup);
+    }
+}
+
+/// A binary of this workspace, beside the running test: `cargo build --workspace --bins` has made it.
+pub fn binary(name: &str) -> PathBuf {
+    let executable = std::env::current_exe().unwrap_or_default();
+    let directory = executable.ancestors().find(|directory| directory.join(name).is_file());
+    directory.map_or_else(|| name.into(), |directory| directory.join(name))
+}
+
+fn kill(pid: i32) -> Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid).context("pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    Ok(())
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// The last lines of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
+}
+
+/// Removes the control groups that a killed node has left: their processes are dead, and rmdir(2) waits for nothing.
+fn remove_cgroups(name: &str) {
+    let Ok(entries) = std::fs::read_dir("/sys/fs/cgroup") else { return };
+    let roots = entries.flatten().map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
+    for root in roots {
+        remove_tree(&root.join(name.trim_start_matches('/')));
+    }
+}
+
+fn remove_tree(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(directory);
+}

@@ -1,0 +1,144 @@
+//! What a restart of secretd or of secret-fs changes in a container: nothing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use secretd_tests::node::Node;
+
+fn cluster() -> Result<Node> {
+    let node = Node::cluster()?;
+    node.ok_with(&["secret", "create", "s", "-"], b"one")?;
+    let script =
+        "trap 'exit 0' TERM; echo started; while :; do cat /run/secrets/s >/dev/null || echo FAILED; sleep 0.05; done";
+    node.ok(&[
+        "service",
+        "create",
+        "--name",
+        "app",
+        "--replicas",
+        "3",
+        "--secret",
+        "s",
+        "busybox:1",
+        "sh",
+        "-c",
+        script,
+    ])?;
+    Ok(node)
+}
+
+fn first_processes(node: &Node) -> Vec<i32> {
+    node.processes("sh")
+        .into_iter()
+        .filter(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains("/secretd-"))
+        })
+        .collect()
+}
+
+#[test]
+fn killed_secretd_adopts_every_container_and_nothing_in_them_notices() -> Result<()> {
+    let mut node = cluster()?;
+    let (tasks, processes) = (node.ok(&["service", "ps", "-q", "app"])?, first_processes(&node));
+    ensure!(processes.len() == 3, "{processes:?}");
+
+    for round in 0..3 {
+        node.kill_daemon()?;
+        node.start_daemon()?;
+
+        ensure!(node.ok(&["service", "ps", "-q", "app"])? == tasks, "round {round}");
+        ensure!(first_processes(&node) == processes, "round {round}");
+        node.ok_with(&["secret", "update", "s", "-"], format!("after {round}").as_bytes())?;
+        ensure!(node.ok(&["exec", "app.2", "cat", "/run/secrets/s"])? == format!("after {round}"));
+    }
+    let logs = node.ok(&["service", "logs", "--raw", "app"])?;
+    ensure!(!logs.contains("FAILED") && logs.matches("started").count() == 3, "{logs}");
+    node.ok(&["service", "scale", "app=1"])?;
+    node.ok(&["service", "rm", "app"])?;
+    Ok(())
+}
+
+#[test]
+fn clean_stop_of_secretd_leaves_containers_running() -> Result<()> {
+    let mut node = cluster()?;
+    let processes = first_processes(&node);
+
+    node.stop_daemon()?;
+    ensure!(first_processes(&node) == processes);
+    node.start_daemon()?;
+
+    ensure!(first_processes(&node) == processes);
+    ensure!(node.ok(&["exec", "app.1", "cat", "/run/secrets/s"])? == "one");
+    Ok(())
+}
+
+#[test]
+fn killed_secret_fs_is_back_and_new_opens_work_within_a_second() -> Result<()> {
+    let node = cluster()?;
+    let tasks = node.ok(&["service", "ps", "-q", "app"])?;
+    let pid = *node.processes("secret-fs").first().context("secret-fs")?;
+
+    let start = Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).context("pid")?, rustix::process::Signal::KILL)?;
+    let script = "until [ \"$(cat /run/secrets/s 2>/dev/null)\" = one ]; do :; done";
+    for task in ["app.1", "app.2", "app.3"] {
+        node.ok(&["exec", task, "timeout", "20", "sh", "-c", script])?;
+    }
+    let took = start.elapsed();
+
+    ensure!(took < Duration::from_secs(1), "{took:?}");
+    ensure!(node.processes("secret-fs") != [pid], "secret-fs was not killed");
+    ensure!(node.ok(&["service", "ps", "-q", "app"])? == tasks);
+    node.ok_with(&["secret", "update", "s", "-"], b"two")?;
+    ensure!(node.ok(&["exec", "app.1", "cat", "/run/secrets/s"])? == "two");
+    Ok(())
+}
+
+#[test]
+fn acknowledged_secrets_survive_kill_9_at_any_instant() -> Result<()> {
+    let mut node = Node::cluster()?;
+    let mut acknowledged = Vec::new();
+
+    for round in 0..5 {
+        // A client writes until the daemon is gone; what it was told is there must be there.
+        let writer = std::thread::scope(|scope| -> Result<Vec<String>> {
+            let base = &node;
+            let handle = scope.spawn(move || {
+                let mut written = Vec::new();
+                for number in 0.. {
+                    let name = format!("r{round}-{number}");
+                    match base.sctl(&["secret", "create", &name, "-"], name.as_bytes()) {
+                        Ok(answer) if answer.status.success() => written.push(name),
+                        _ => break,
+                    }
+                }
+                written
+            });
+            while std::fs::metadata(base.data_dir().join("store")).is_err() {
+                std::hint::spin_loop();
+            }
+            // Some writes in, at an instant that differs from round to round.
+            while base.ok(&["secret", "ls", "-q"]).map_or(0, |list| list.lines().count())
+                < acknowledged.len() + 3 + round
+            {
+                std::thread::yield_now();
+            }
+            for pid in base.processes("secretd") {
+                rustix::process::kill_process(
+                    rustix::process::Pid::from_raw(pid).context("pid")?,
+                    rustix::process::Signal::KILL,
+                )?;
+            }
+            handle.join().map_err(|_| anyhow::anyhow!("the writer panicked"))
+        })?;
+        acknowledged.extend(writer);
+        node.kill_daemon().ok();
+        node.start_daemon()?;
+
+        let names = node.ok(&["secret", "ls", "--format", "{{.Name}}"])?;
+        for name in &acknowledged {
+            ensure!(names.lines().any(|line| line == name), "round {round}: {name} was acknowledged and is lost");
+        }
+    }
+    Ok(())
+}
