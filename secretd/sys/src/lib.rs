@@ -3,5 +3,7 @@
 //! Deliberately absent: policy. A function here does one thing the kernel offers, and says in its documentation what
 //! the kernel does not promise.
 
+pub mod allocator;
 pub mod frame;
 pub mod mount_api;
+pub mod secret_memory;
