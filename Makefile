@@ -38,7 +38,7 @@ bench: build
 	cargo run --locked --release --package secretd-tests --bin bench -- $(TARGET)/release
 
 install:
-	packaging_root="$(DESTDIR)" PREFIX="$(PREFIX)" secretd/packaging/install.sh $(TARGET)/release
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" secretd/packaging/install.sh $(TARGET)/release
 
 deb: build
 	secretd/packaging/deb.sh $(TARGET)/release
