@@ -121,6 +121,13 @@ impl Node {
         self.sandbox.processes(name)
     }
 
+    /// The shims of the node's containers.
+    pub fn shims(&self) -> Vec<i32> {
+        let shim =
+            |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| contains(&line, b"\0shim\0"));
+        self.processes("secretd").into_iter().filter(shim).collect()
+    }
+
     /// Where the node's processes and mounts live.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox

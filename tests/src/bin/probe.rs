@@ -1,6 +1,7 @@
 //! What tests run in containers: what a shell cannot do.
 //!
-//! `probe watch FILE`: prints `watching`, then each inotify event of the file and of its directory, a line each.
+//! `probe watch FILE`: prints `watching`, then each inotify event of the file and of its directory, a line each, with what
+//! the file then holds and the time (CLOCK_MONOTONIC, nanoseconds).
 //! `probe hold FILE`: prints what it reads, then for each line of standard input reads the same open file again.
 //! `probe opens FILE COUNT`: opens, reads and closes COUNT times; prints nanoseconds of each.
 //! `probe stats FILE COUNT`: the same for stat(2).
@@ -9,9 +10,10 @@ use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::time::{ClockId, clock_gettime};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,7 +49,9 @@ fn watch(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
         for event in inotify.read_events()? {
             let what = if event.wd == of_file { "file" } else { "directory" };
             let name = event.name.unwrap_or_default();
-            say(&format!("{what} {:?} {} {:?}", event.mask, name.to_string_lossy(), std::fs::read_to_string(file)))?;
+            let content = std::fs::read_to_string(file);
+            let at = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos();
+            say(&format!("{what} {:?} {} {content:?} {at}", event.mask, name.to_string_lossy()))?;
         }
     }
 }

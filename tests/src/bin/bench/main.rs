@@ -1,0 +1,58 @@
+//! `make bench`: figures of one node, each beside what the machine itself does in the same run.
+//!
+//! Prints one table. Nothing here is a test: a busy machine gives other figures, and only the ratios hold.
+
+mod baseline;
+mod containers;
+mod secrets;
+mod statistics;
+
+use anyhow::Result;
+use secretd_tests::client::Client;
+use secretd_tests::node::{Node, binary};
+use secretd_tests::rootfs;
+
+use crate::statistics::Row;
+
+fn main() -> Result<()> {
+    let node = prepare()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let rows = runtime.block_on(measure(&node))?;
+    print(&rows);
+    Ok(())
+}
+
+/// A node whose image has the probe.
+fn prepare() -> Result<Node> {
+    let node = Node::start()?;
+    node.ok(&["cluster", "init"])?;
+    let files = rootfs::with_libraries(&binary("probe"), "bin/probe")?;
+    let files: Vec<(&str, u32, &[u8])> =
+        files.iter().map(|(path, bytes)| (path.as_str(), 0o755, bytes.as_slice())).collect();
+    let tar = node.path("probe.tar");
+    rootfs::write(&tar, &rootfs::busybox(&files)?)?;
+    node.ok(&["image", "import", "--tag", "probe:1", &tar.to_string_lossy()])?;
+    Ok(node)
+}
+
+async fn measure(node: &Node) -> Result<Vec<Row>> {
+    let mut client = Client::connect(&node.run_dir().join("control.sock")).await?;
+    let mut rows = Vec::new();
+    rows.extend(containers::idle_memory(node)?);
+    rows.extend(secrets::create_small(node, &mut client).await?);
+    rows.extend(secrets::create_large(&mut client).await?);
+    rows.extend(containers::first_instruction(node)?);
+    rows.extend(containers::update_seen(node, &mut client).await?);
+    rows.extend(containers::reads(node)?);
+    rows.extend(containers::replicas(node)?);
+    Ok(rows)
+}
+
+#[allow(clippy::print_stdout)] // the table is what this program is for
+fn print(rows: &[Row]) {
+    println!("{:<58} {:>14} {:>14}   {}", "what", "measured", "must reach", "beside it");
+    for row in rows {
+        let mark = if row.reached { "" } else { "  MISSED" };
+        println!("{:<58} {:>14} {:>14}   {}{mark}", row.what, row.measured, row.target, row.beside);
+    }
+}
