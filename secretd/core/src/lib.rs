@@ -1,7 +1,7 @@
 //! Domain types of the cluster and the seams at which it meets the world.
 //!
 //! Reading order: [`time`], [`secret`], [`service`], [`task`], [`node`] (what there is), [`wire`] (how it crosses the
-//! wire), [`seam`] (Clock, Runtime, SecretMount, Images) and [`fake`] (one fake for each seam).
+//! wire), [`seam`] (Clock, Runtime, SecretMount, Images).
 //!
 //! Deliberately absent: IO, and any type that holds a secret's plaintext.
 
@@ -11,3 +11,4 @@ pub mod secret;
 pub mod service;
 pub mod task;
 pub mod time;
+pub mod wire;
