@@ -1,2 +1,83 @@
-//! x
-fn main() {}
+//! The only process with plaintext: the FUSE filesystem of granted secrets.
+//!
+//! Reading order: [`protection`] (how it locks itself in), [`server`] (what it is asked for), [`registry`] (which task
+//! has which secrets), [`payload`] and [`bounce`] (where plaintext lives), [`view`] and [`tree`] (what a task sees),
+//! [`filesystem`] and [`access`] (who may open it), [`audit`] (what is recorded).
+//!
+//! Deliberately absent: any file of its own, the network, names of secrets in any output, and asynchronous runtimes.
+
+mod access;
+mod args;
+mod audit;
+mod bounce;
+mod caller;
+mod clock;
+mod filesystem;
+mod node_key;
+mod payload;
+mod protection;
+mod registry;
+mod server;
+mod session;
+mod tree;
+mod view;
+
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use secretd_sys::inherited;
+
+use crate::args::Args;
+use crate::audit::Audit;
+use crate::bounce::Bounce;
+use crate::node_key::NodeKey;
+use crate::protection::Protections;
+use crate::registry::Registry;
+use crate::server::Server;
+
+fn main() -> ExitCode {
+    let args = match Args::parse(std::env::args_os().skip(1)) {
+        Ok(args) => args,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(2);
+        }
+    };
+    match run(args) {
+        Ok(never) => match never {},
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    let listener = UnixListener::from(inherited::take(args.listen_fd)?);
+    let audit = Arc::new(Audit::new(inherited::take(args.audit_fd)?)?);
+    secretd_sys::allocator::limit();
+    let mut protections = Protections::prepare()?;
+    let memory = protections.memory;
+    let key = Arc::new(NodeKey::generate(memory)?);
+    let bounce = Arc::new(Bounce::new()?);
+    protections.enter(args.identity)?;
+    let registry = Mutex::new(Registry::new(Arc::clone(&key), memory));
+    let server = Arc::new(Server { key, registry, audit, bounce, protections });
+    Ok(server::serve(&server, &listener)?)
+}
+
+fn complain(error: &dyn std::error::Error) {
+    let mut line = format!("secret-fs: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line.push('\n');
+    // Nobody is left to tell when standard error is closed.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}

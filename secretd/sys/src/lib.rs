@@ -5,5 +5,6 @@
 
 pub mod allocator;
 pub mod frame;
+pub mod inherited;
 pub mod mount_api;
 pub mod secret_memory;

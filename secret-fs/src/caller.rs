@@ -1,0 +1,98 @@
+//! Who is behind a FUSE request, read from /proc while the request waits.
+//!
+//! The kernel gives a thread id in the pid namespace of the process that mounted. The thread cannot end while its
+//! request is pending (not even by SIGKILL), so what /proc says of it is true until the request is answered.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// One waiting caller.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// The process that the thread belongs to, 0 where it is not known.
+    pub(crate) process: u32,
+    /// The text of its `/proc/TID/cgroup`.
+    pub(crate) cgroup: String,
+}
+
+impl Caller {
+    /// Looks at the thread behind a pending request.
+    ///
+    /// # Errors
+    /// When /proc does not show the thread.
+    pub(crate) fn look(thread: u32) -> io::Result<Self> {
+        let cgroup = read(&format!("/proc/{thread}/cgroup"))?;
+        let status = read(&format!("/proc/{thread}/status"))?;
+        Ok(Self { process: thread_group(&status).unwrap_or(0), cgroup })
+    }
+}
+
+/// The process that attached a task's filesystem: it alone may wake the watchers.
+#[derive(Debug)]
+pub(crate) struct Shim {
+    pid: u32,
+    process: OwnedFd,
+}
+
+impl Shim {
+    /// Holds on to the process at the other end of a connection, which waits for an answer.
+    ///
+    /// # Errors
+    /// When the process is gone, or the kernel has no process descriptors (before 5.3).
+    pub(crate) fn hold(pid: Pid) -> io::Result<Self> {
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Self { pid: pid.as_raw_nonzero().get().unsigned_abs(), process })
+    }
+
+    /// Whether a thread id is the shim's first (and only) thread: the process must still live, as its number may have
+    /// been given to another one.
+    pub(crate) fn is(&self, thread: u32) -> bool {
+        let mut ended = [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        thread == self.pid && matches!(poll(&mut ended, Some(&now)), Ok(0))
+    }
+}
+
+/// The text of a small file of /proc.
+fn read(path: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(1024);
+    File::open(path)?.take(64 * 1024).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn thread_group(status: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_of_a_thread_is_its_thread_group() {
+        assert_eq!(thread_group("Name:\tx\nTgid:\t4711\nPid:\t4712\n"), Some(4711));
+        assert_eq!(thread_group("Name:\tTgid\n"), None);
+
+        let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        let caller = Caller::look(thread).unwrap();
+        assert_eq!(caller.process, std::process::id());
+        assert!(caller.cgroup.contains(":/"), "{}", caller.cgroup);
+    }
+
+    #[test]
+    fn shim_is_known_by_its_number_and_by_being_alive() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let shim = Shim::hold(pid).unwrap();
+
+        assert!(shim.is(child.id()));
+        assert!(!shim.is(std::process::id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!shim.is(pid.as_raw_nonzero().get().unsigned_abs()));
+    }
+}

@@ -1,0 +1,228 @@
+//! The control socket: accepts root's connections and answers their requests in order, one thread a connection.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use parking_lot::Mutex;
+use rustix::net::UCred;
+use secretd_proto::fs::{CgroupPaths, PROTOCOL, Refusal, Request, Response, Status, Target};
+use secretd_proto::id::TaskId;
+use secretd_proto::limit::MAX_SECRET_LENGTH;
+use secretd_sys::frame::{self, ReceiveError};
+
+use crate::access::tells_apart;
+use crate::audit::Audit;
+use crate::bounce::Bounce;
+use crate::caller::Shim;
+use crate::filesystem::TaskFilesystem;
+use crate::node_key::NodeKey;
+use crate::protection::Protections;
+use crate::registry::{Notices, Registry};
+use crate::session;
+
+/// All that a connection needs.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) key: Arc<NodeKey>,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) bounce: Arc<Bounce>,
+    pub(crate) protections: Protections,
+}
+
+/// Accepts connections for ever.
+///
+/// # Errors
+/// When the listening socket does not work any more.
+pub(crate) fn serve(server: &Arc<Server>, listener: &UnixListener) -> io::Result<std::convert::Infallible> {
+    loop {
+        let (socket, _) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if is_transient(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        let server = Arc::clone(server);
+        // Without a thread the connection closes, and the peer connects again.
+        let _ = thread::Builder::new().name("control".to_owned()).stack_size(STACK).spawn(move || {
+            server.converse(&socket);
+        });
+    }
+}
+
+impl Server {
+    fn converse(self: &Arc<Self>, socket: &UnixStream) {
+        let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else { return };
+        if !peer.uid.is_root() {
+            let _ = frame::send(socket, &Response::Refused(Refusal::NotAllowed), &[]);
+            return;
+        }
+        let mut greeted = false;
+        loop {
+            let response = match frame::receive::<Request>(socket) {
+                Ok((request, _)) if !greeted && !matches!(request, Request::Hello { .. }) => {
+                    Response::Refused(Refusal::Protocol(PROTOCOL))
+                }
+                Ok((request, fds)) => {
+                    let response = self.answer(request, fds, &peer).unwrap_or_else(Response::Refused);
+                    greeted |= matches!(response, Response::Hello { .. });
+                    response
+                }
+                Err(ReceiveError::Decode(_)) => Response::Refused(Refusal::Malformed),
+                Err(
+                    ReceiveError::Closed
+                    | ReceiveError::Partial
+                    | ReceiveError::TooLong(_)
+                    | ReceiveError::TooManyDescriptors
+                    | ReceiveError::Socket(_),
+                ) => return,
+            };
+            if frame::send(socket, &response, &[]).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(self: &Arc<Self>, request: Request, fds: Vec<OwnedFd>, peer: &UCred) -> Result<Response, Refusal> {
+        match request {
+            Request::Hello { protocol: PROTOCOL } => {
+                Ok(Response::Hello { protocol: PROTOCOL, public_key: self.key.public() })
+            }
+            Request::Hello { .. } => Err(Refusal::Protocol(PROTOCOL)),
+            Request::Store { secret, version, ciphertext } => {
+                self.registry.lock().store(secret, version, ciphertext)?;
+                Ok(Response::Done)
+            }
+            Request::Forget { secret, version } => {
+                self.registry.lock().forget(secret, version);
+                Ok(Response::Done)
+            }
+            Request::Publish { task, cluster, node, grants } => {
+                let done = self.registry.lock().publish(task, cluster, node, &grants);
+                changed(done)
+            }
+            Request::Update { task, grants } => {
+                let done = self.registry.lock().update(task, &grants);
+                changed(done)
+            }
+            Request::Retract { task } => {
+                let notices = self.registry.lock().retract(task);
+                notify(notices);
+                Ok(Response::Done)
+            }
+            Request::Attach { task, cgroup } => self.attach(task, cgroup, only(fds)?, peer),
+            Request::Fill { task, target } => self.fill(task, &target, &only(fds)?),
+            Request::Status => Ok(Response::Status(self.status())),
+            Request::AuditTo => {
+                self.audit.write_to(only(fds)?).map_err(|error| Refusal::Descriptor(error.to_string()))?;
+                Ok(Response::Done)
+            }
+        }
+    }
+
+    fn attach(
+        self: &Arc<Self>,
+        task: TaskId,
+        cgroup: CgroupPaths,
+        device: OwnedFd,
+        peer: &UCred,
+    ) -> Result<Response, Refusal> {
+        if !tells_apart(&cgroup) {
+            return Err(Refusal::Malformed); // the root group would let every process of the machine in
+        }
+        let (view, number) = {
+            let mut registry = self.registry.lock();
+            (registry.view(task)?, registry.number_attachment())
+        };
+        let shim = Shim::hold(peer.pid).map_err(|error| Refusal::Descriptor(format!("the peer's process: {error}")))?;
+        let (audit, bounce) = (Arc::clone(&self.audit), Arc::clone(&self.bounce));
+        let filesystem = TaskFilesystem { view: Arc::clone(&view), cgroup, shim, audit, bounce };
+
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = {
+            let (server, over) = (Arc::clone(self), Arc::clone(&over));
+            move || {
+                over.store(true, Ordering::SeqCst);
+                server.registry.lock().detach(task, number);
+            }
+        };
+        let notifier = session::serve(filesystem, device, ended)
+            .map_err(|error| Refusal::Descriptor(format!("{error}: {}", source(&error))))?;
+        let mut registry = self.registry.lock();
+        registry.attach(&view, number, notifier)?;
+        if over.load(Ordering::SeqCst) {
+            registry.detach(task, number); // it ended before it was known, so `ended` found nothing to detach
+        }
+        Ok(Response::Done)
+    }
+
+    fn fill(&self, task: TaskId, target: &Target, file: &OwnedFd) -> Result<Response, Refusal> {
+        let view = self.registry.lock().view(task)?;
+        let content = view.content_at(target).ok_or_else(|| Refusal::Target(target.path_in_container()))?;
+        let filled = rustix::fs::ftruncate(file, 0).and_then(|()| {
+            self.bounce.lend(&content.payload, 0, MAX_SECRET_LENGTH, |bytes| {
+                let mut written = 0;
+                while written < bytes.len() {
+                    written += rustix::io::pwrite(file, &bytes[written..], written as u64)?;
+                }
+                Ok(())
+            })
+        });
+        filled.map_err(|error| Refusal::Descriptor(io::Error::from(error).to_string()))?;
+        Ok(Response::Done)
+    }
+
+    fn status(&self) -> Status {
+        let mut weaknesses = self.protections.weaknesses.clone();
+        let lost = self.audit.lost();
+        if lost > 0 {
+            weaknesses.push(format!("{lost} audit records could not be written; their opens were refused"));
+        }
+        let registry = self.registry.lock();
+        Status {
+            tasks: registry.published(),
+            payload_bytes: registry.payload_bytes(),
+            memory: self.protections.memory_name().to_owned(),
+            sandbox: self.protections.sandbox.iter().map(|&name| name.to_owned()).collect(),
+            weaknesses,
+            opens: self.audit.opens(),
+        }
+    }
+}
+
+fn changed(done: Result<(Vec<Target>, Notices), Refusal>) -> Result<Response, Refusal> {
+    let (targets, notices) = done?;
+    notify(notices);
+    Ok(Response::Changed(targets))
+}
+
+fn notify(notices: Notices) {
+    if let Some((notifier, stale)) = notices {
+        session::invalidate(&notifier, &stale);
+    }
+}
+
+fn only(fds: Vec<OwnedFd>) -> Result<OwnedFd, Refusal> {
+    let [fd] = <[OwnedFd; 1]>::try_from(fds)
+        .map_err(|fds| Refusal::Descriptor(format!("{} came with a request that needs one", fds.len())))?;
+    Ok(fd)
+}
+
+fn source(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| "no cause is known".to_owned(), ToString::to_string)
+}
+
+/// Accepting fails now and then without any fault of the socket: the peer is gone again, or descriptors are short.
+fn is_transient(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| {
+        [Errno::CONNABORTED, Errno::INTR, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno)
+    })
+}
+
+/// Opening an envelope and wiping the stack after it stay well below this.
+const STACK: usize = 256 * 1024;
