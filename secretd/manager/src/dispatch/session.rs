@@ -1,0 +1,185 @@
+//! Which nodes are connected: one session for each, a new one ends the old.
+//!
+//! A node that goes quiet keeps its session until its heartbeats are overdue, so that an agent may come back without
+//! anything happening to its tasks.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use secretd_core::node::NodeState;
+use secretd_proto::id::{NodeId, SessionId};
+use secretd_proto::v1;
+use secretd_store::{Op, ProposeError, Store};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::manager::Ended;
+
+/// How often an agent has to call.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A node is down after three missed heartbeats.
+const DOWN_AFTER: Duration = Duration::from_secs(15);
+/// Longer for the nodes that this manager has never heard of: they have to find it first.
+const GRACE_AT_START: Duration = Duration::from_secs(30);
+/// Between attempts to record that a node is down, while the store does not take it.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Work that a node has not taken yet. When it is full, the node counts as not connected.
+const WORK_QUEUE: usize = 64;
+
+/// The sessions of all nodes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sessions {
+    registry: Arc<Mutex<Registry>>,
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    nodes: HashMap<NodeId, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    deadline: Instant,
+    session: Option<Session>,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    work: mpsc::Sender<v1::WorkRequest>,
+    ended: CancellationToken,
+}
+
+/// A new session, as its stream needs it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) id: SessionId,
+    pub(crate) work: mpsc::Receiver<v1::WorkRequest>,
+    pub(crate) ended: CancellationToken,
+}
+
+/// The node has no session, or does not take work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotConnected;
+
+impl Sessions {
+    /// Begins a session and ends the node's last one.
+    pub(crate) fn open(&self, node: NodeId) -> Opened {
+        let (tx, work) = mpsc::channel(WORK_QUEUE);
+        let (id, ended) = (SessionId::random(), CancellationToken::new());
+        let session = Session { id, work: tx, ended: ended.clone() };
+        let entry = Entry { deadline: Instant::now() + DOWN_AFTER, session: Some(session) };
+        let old = self.registry.lock().nodes.insert(node, entry);
+        if let Some(old) = old.and_then(|entry| entry.session) {
+            old.ended.cancel();
+        }
+        self.changed.notify_one();
+        Opened { id, work, ended }
+    }
+
+    /// Puts off the time at which the session's node counts as down. `None` when there is no such session (any more).
+    pub(crate) fn beat(&self, session: SessionId) -> Option<NodeId> {
+        let mut registry = self.registry.lock();
+        let (node, entry) = registry.nodes.iter_mut().find(|(_, entry)| entry.has(session))?;
+        entry.deadline = Instant::now() + DOWN_AFTER;
+        Some(*node)
+    }
+
+    /// Whose session it is, and what tells that it ended.
+    pub(crate) fn find(&self, session: SessionId) -> Option<(NodeId, CancellationToken)> {
+        let registry = self.registry.lock();
+        let (node, entry) = registry.nodes.iter().find(|(_, entry)| entry.has(session))?;
+        entry.session.as_ref().map(|session| (*node, session.ended.clone()))
+    }
+
+    /// Asks a node for work.
+    pub(crate) fn ask(&self, node: NodeId, work: v1::WorkRequest) -> Result<(), NotConnected> {
+        let registry = self.registry.lock();
+        let session = registry.nodes.get(&node).and_then(|entry| entry.session.as_ref()).ok_or(NotConnected)?;
+        session.work.try_send(work).map_err(|_| NotConnected)
+    }
+
+    /// Gives a node time to open a session before it counts as down.
+    fn expect(&self, node: NodeId) {
+        let entry = Entry { deadline: Instant::now() + GRACE_AT_START, session: None };
+        self.registry.lock().nodes.entry(node).or_insert(entry);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.registry.lock().nodes.values().map(|entry| entry.deadline).min()
+    }
+
+    /// Takes out the nodes whose time is over.
+    fn take_overdue(&self, now: Instant) -> Vec<NodeId> {
+        let mut registry = self.registry.lock();
+        let overdue: Vec<NodeId> =
+            registry.nodes.iter().filter(|(_, entry)| entry.deadline <= now).map(|(node, _)| *node).collect();
+        for node in &overdue {
+            if let Some(session) = registry.nodes.remove(node).and_then(|entry| entry.session) {
+                session.ended.cancel();
+            }
+        }
+        overdue
+    }
+
+    fn is_known(&self, node: NodeId) -> bool {
+        self.registry.lock().nodes.contains_key(&node)
+    }
+
+    /// Records the nodes that go quiet, for as long as the store lives.
+    pub(crate) async fn watch_over(self, store: Store) -> Result<Infallible, Ended> {
+        let view = store.view();
+        for node in view.nodes().filter(|node| node.state != NodeState::Down) {
+            self.expect(node.id);
+        }
+        let mut down: Vec<NodeId> = Vec::new();
+        loop {
+            let deadline = self.next_deadline();
+            let retry = (!down.is_empty()).then(|| Instant::now() + STORE_RETRY);
+            let until = [deadline, retry].into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => {}
+                () = sleep_until(until) => {}
+            }
+            down.extend(self.take_overdue(Instant::now()));
+            down.retain(|node| !self.is_known(*node));
+            let mut still = Vec::new();
+            for node in down {
+                if let Err(error) = record_down(&store, node).await {
+                    tracing::warn!(node = %node, error = &error as &dyn std::error::Error, "cannot record a lost node");
+                    still.push(node);
+                }
+            }
+            down = still;
+        }
+    }
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn record_down(store: &Store, node: NodeId) -> Result<(), ProposeError> {
+    tracing::warn!(node = %node, "the node has missed its heartbeats");
+    let message = "heartbeat failure".to_owned();
+    let outcome = store.propose(vec![Op::SetNodeStatus { id: node, state: NodeState::Down, message }]).await;
+    match outcome {
+        Ok(_) | Err(ProposeError::Conflict(_)) => Ok(()), // a node that is gone needs no record
+        Err(error) => Err(error),
+    }
+}
+
+impl Entry {
+    fn has(&self, session: SessionId) -> bool {
+        self.session.as_ref().is_some_and(|own| own.id == session)
+    }
+}

@@ -1,0 +1,60 @@
+//! Whether an ended task is followed by a new one in its slot, and when that one may start.
+
+use std::time::Duration;
+
+use secretd_core::service::{RestartCondition, Service};
+use secretd_core::task::{Task, TaskState};
+use secretd_core::time::Timestamp;
+
+use super::memory::Memory;
+use super::plan::Situation;
+use super::slot::{Slot, ended_by_itself, is_live};
+
+/// How long a new task waits for the old one of its slot to stop, beyond the old one's own grace period.
+const STOP_MARGIN: Duration = Duration::from_mins(1);
+
+/// Whether the restart policy wants a task after `ended`.
+pub(crate) fn wants_restart(service: &Service, ended: &Task, memory: &Memory, now: Timestamp) -> bool {
+    let policy = &service.spec.task.restart;
+    let condition = match policy.condition {
+        RestartCondition::Any => true,
+        RestartCondition::OnFailure => ended.status.state != TaskState::Complete,
+        RestartCondition::None => false,
+    };
+    if !condition || policy.max_attempts == 0 {
+        return condition;
+    }
+    let counts = |at: &Timestamp| policy.window.is_zero() || later(*at, policy.window) > now;
+    let attempts = memory.restarts(service.id, ended.slot, service.spec_version).filter(counts).count();
+    (attempts as u64) < policy.max_attempts
+}
+
+/// When a task that waits with desired state READY may run: `Ok` when it may, else when to look again.
+///
+/// It waits for the slot's other tasks to stop, and after a task that ended by itself for the policy's delay.
+pub(crate) fn may_run(situation: &Situation<'_>, slot: &Slot<'_>, task: &Task) -> Result<(), Timestamp> {
+    let (service, now) = (situation.service, situation.now);
+    let created = task.meta.created_at;
+    let stopping = slot.stopping().filter(|other| !situation.is_unreachable(other));
+    if let Some(grace) = stopping.map(|other| other.spec.container.stop_grace_period).max() {
+        not_before(created, grace.saturating_add(STOP_MARGIN), now)?;
+    }
+    let previous = slot.tasks.iter().find(|other| other.id != task.id && !is_live(other));
+    match previous {
+        Some(previous) if ended_by_itself(previous) && previous.spec == task.spec => {
+            not_before(created, service.spec.task.restart.delay, now)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn not_before(start: Timestamp, wait: Duration, now: Timestamp) -> Result<(), Timestamp> {
+    let due = later(start, wait);
+    // A clock that was set back must not make anybody wait longer than asked for.
+    if due <= now || start > now { Ok(()) } else { Err(due) }
+}
+
+/// `wait` after `start`.
+pub(crate) fn later(start: Timestamp, wait: Duration) -> Timestamp {
+    Timestamp(start.0.saturating_add(i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX)))
+}

@@ -1,0 +1,238 @@
+//! The shell around the pure decisions: sees what changes, plans, and proposes.
+//!
+//! Orchestrator, allocator and scheduler run in one loop, so that a new task is made, allocated and placed in one
+//! proposal. The loop takes all changes that are there and never waits for more.
+
+mod enact;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use secretd_core::node::{Availability, NodeState};
+use secretd_core::seam::clock::Clock;
+use secretd_core::task::{Task, TaskState};
+use secretd_core::time::Timestamp;
+use secretd_proto::id::{NodeId, ServiceId};
+use secretd_store::{Change, Event, ProposeError, Store, View, Watch};
+
+use crate::manager::Ended;
+use crate::orchestrate::memory::Memory;
+use crate::orchestrate::plan::{Host, Plan, Situation};
+use crate::orchestrate::slot::has_ended;
+
+/// Between two attempts when the store does not take a proposal for a reason that may pass.
+const STORE_RETRY: Duration = Duration::from_millis(200);
+
+/// Keeps every service's tasks as they should be.
+#[derive(Debug)]
+pub(crate) struct Reconciler {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    memory: Memory,
+    work: Work,
+    wake: BTreeMap<ServiceId, Timestamp>,
+}
+
+/// What is to be looked at.
+#[derive(Debug, Default)]
+struct Work {
+    services: BTreeSet<ServiceId>,
+    /// Whether tasks that wait for a node may have one now.
+    placement: bool,
+}
+
+impl Reconciler {
+    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, memory: Memory::default(), work: Work::default(), wake: BTreeMap::new() }
+    }
+
+    /// Runs until the store is closed.
+    pub(crate) async fn run(mut self) -> Result<Infallible, Ended> {
+        let (mut view, mut watch) = self.start();
+        loop {
+            if !self.work.is_empty() {
+                match self.round(&view).await {
+                    Ok(()) => self.work = Work::default(),
+                    Err(ProposeError::Conflict(conflict)) => {
+                        let newer = self.store.view();
+                        if newer.version() == view.version() {
+                            tracing::error!(%conflict, "a plan was refused on the view that it was made from");
+                            tokio::time::sleep(STORE_RETRY).await;
+                        }
+                        view = newer; // somebody was faster
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "the store took no proposal");
+                        tokio::time::sleep(STORE_RETRY).await;
+                        view = self.store.view();
+                    }
+                }
+            }
+            match self.next(&mut watch).await {
+                Some(newer) if newer.version() >= view.version() => view = newer,
+                Some(_) => {}
+                None => (view, watch) = self.start_again()?,
+            }
+        }
+    }
+
+    fn start(&mut self) -> (View, Watch) {
+        let (view, watch) = self.store.view_and_watch();
+        self.memory = Memory::recall(view.tasks());
+        self.work.services = view.services().map(|service| service.id).collect();
+        self.work.services.extend(view.tasks().map(|task| task.service_id));
+        self.work.placement = true;
+        (view, watch)
+    }
+
+    /// A watch ends when the store is closed, or when its state was replaced as a whole.
+    fn start_again(&mut self) -> Result<(View, Watch), Ended> {
+        let (view, mut watch) = self.start();
+        match watch.next().now_or_never() {
+            None => Ok((view, watch)),
+            Some(None) => Err(Ended::StoreClosed),
+            Some(Some(change)) => {
+                self.note(&change);
+                Ok((change.view.clone(), watch))
+            }
+        }
+    }
+
+    /// The view to plan on: after the next change and all that came with it, or when a time has come. Returns at once
+    /// while there is work.
+    async fn next(&mut self, watch: &mut Watch) -> Option<View> {
+        let mut view = None;
+        while let Some(change) = watch.try_next() {
+            self.note(&change);
+            view = Some(change.view.clone());
+        }
+        if view.is_some() || !self.work.is_empty() {
+            return Some(view.unwrap_or_else(|| self.store.view()));
+        }
+        let due = self.wake.values().min().copied();
+        let wait = due.map_or(Duration::MAX, |due| {
+            Duration::from_nanos(u64::try_from(due.0.saturating_sub(self.clock.now().0)).unwrap_or(0))
+        });
+        tokio::select! {
+            biased;
+            change = watch.next() => { // cancel-safe, says Watch
+                let change = change?;
+                self.note(&change);
+                Some(change.view.clone())
+            }
+            () = tokio::time::sleep(wait) => {
+                let now = self.clock.now();
+                let due = self.wake.iter().filter(|(_, due)| **due <= now).map(|(service, _)| *service);
+                self.work.services.extend(due);
+                Some(self.store.view())
+            }
+        }
+    }
+
+    fn note(&mut self, change: &Change) {
+        for event in &change.events {
+            match event {
+                Event::TaskUpdated { new, .. } | Event::TaskCreated(new) => self.memory.observe(new),
+                Event::TaskRemoved(task) => self.memory.forget_task(task.id),
+                Event::ServiceRemoved(service) => self.memory.forget_service(service.id),
+                _ => {}
+            }
+            self.work.note(event, &change.view);
+        }
+    }
+
+    async fn round(&mut self, view: &View) -> Result<(), ProposeError> {
+        if view.cluster().is_none() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let hosts = hosts(view);
+        let mut round = enact::Round::new(view, now);
+        for id in &self.work.services {
+            let tasks: Vec<&Arc<Task>> = view.tasks_of_service(id).collect();
+            let plan = match view.service(id) {
+                Some(service) => Plan::of_service(&Situation {
+                    service,
+                    tasks: &tasks,
+                    hosts: &hosts,
+                    memory: &self.memory,
+                    history_limit: view.cluster().map_or(0, |cluster| cluster.task_history_limit),
+                    now,
+                }),
+                None => Plan::of_removed(&tasks, &hosts, now),
+            };
+            match plan.wake_at {
+                Some(due) => self.wake.insert(*id, due),
+                None => self.wake.remove(id),
+            };
+            round.add(view.service(id), &plan);
+        }
+        round.place(self.work.placement);
+        let enact::Proposal { ops, restarts } = round.finish();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.store.propose(ops).await?;
+        for enact::Restart { service, slot, spec_version } in restarts {
+            self.memory.restarted(service, slot, spec_version, now);
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.services.is_empty() && !self.placement
+    }
+
+    fn note(&mut self, event: &Event, view: &View) {
+        match event {
+            Event::ServiceCreated(service) | Event::ServiceRemoved(service) => {
+                self.services.insert(service.id);
+            }
+            Event::ServiceUpdated { new, .. } => {
+                self.services.insert(new.id);
+            }
+            Event::TaskCreated(task) => self.placement |= waits_for_node(task),
+            Event::TaskUpdated { old, new } => {
+                self.services.insert(new.service_id);
+                self.placement |= has_ended(new) && !has_ended(old);
+            }
+            Event::TaskRemoved(task) => {
+                self.services.insert(task.service_id);
+                self.placement |= !has_ended(task);
+            }
+            Event::NodeCreated(_) => self.placement = true,
+            Event::NodeUpdated { old, new } => {
+                self.placement = true;
+                if (old.state, old.availability) != (new.state, new.availability) {
+                    self.services.extend(view.tasks_of_node(&new.id).map(|task| task.service_id));
+                }
+            }
+            Event::ClusterCreated(_)
+            | Event::SecretCreated(_)
+            | Event::SecretUpdated { .. }
+            | Event::SecretRemoved(_) => {}
+        }
+    }
+}
+
+/// Whether the scheduler has a task to place.
+pub(crate) fn waits_for_node(task: &Task) -> bool {
+    task.node_id.is_none() && task.status.state < TaskState::Assigned && task.desired_state <= TaskState::Running
+}
+
+fn hosts(view: &View) -> BTreeMap<NodeId, Host> {
+    let host = |state, availability, since| match (state, availability) {
+        (NodeState::Down, _) => Host::Down { since },
+        (_, Availability::Drain) => Host::Drains,
+        (
+            NodeState::Unknown | NodeState::Ready | NodeState::Disconnected,
+            Availability::Active | Availability::Pause,
+        ) => Host::Keeps,
+    };
+    view.nodes().map(|node| (node.id, host(node.state, node.availability, node.meta.updated_at))).collect()
+}

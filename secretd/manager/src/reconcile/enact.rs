@@ -1,0 +1,181 @@
+//! Turns the plans of one round into one proposal: new tasks are allocated and placed before they are recorded.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use secretd_core::service::Service;
+use secretd_core::task::{Task, TaskState, TaskStatus};
+use secretd_core::time::{Meta, Timestamp, Version};
+use secretd_proto::id::{ServiceId, TaskId};
+use secretd_store::{Op, View};
+
+use super::waits_for_node;
+use crate::allocate::allocated;
+use crate::orchestrate::plan::{NewTask, Plan};
+use crate::schedule::Placement;
+
+/// A round of planning.
+#[derive(Debug)]
+pub(super) struct Round<'a> {
+    view: &'a View,
+    now: Timestamp,
+    create: Vec<Task>,
+    ops: Vec<Op>,
+    removals: Vec<Op>,
+    unwanted: HashSet<TaskId>,
+    restarts: Vec<Restart>,
+}
+
+/// What a round asks the store for.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) ops: Vec<Op>,
+    pub(super) restarts: Vec<Restart>,
+}
+
+/// A restart that the proposal contains.
+#[derive(Debug)]
+pub(super) struct Restart {
+    pub(super) service: ServiceId,
+    pub(super) slot: u64,
+    pub(super) spec_version: Version,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(view: &'a View, now: Timestamp) -> Self {
+        Self {
+            view,
+            now,
+            create: Vec::new(),
+            ops: Vec::new(),
+            removals: Vec::new(),
+            unwanted: HashSet::new(),
+            restarts: Vec::new(),
+        }
+    }
+
+    /// Adds a service's plan. A service that goes back to its previous specification gets new tasks in the next round.
+    pub(super) fn add(&mut self, service: Option<&Arc<Service>>, plan: &Plan) {
+        if let Some(service) = service {
+            match (&service.previous_spec, plan.roll_back) {
+                (Some(previous), true) => {
+                    self.ops.push(Op::UpdateService {
+                        id: service.id,
+                        expect: service.meta.version,
+                        spec: previous.clone(),
+                        previous_spec: None,
+                        update_status: plan.status.clone(),
+                    });
+                    return;
+                }
+                (_, _) if plan.status.is_some() => {
+                    self.ops.push(Op::SetUpdateStatus { id: service.id, status: plan.status.clone() });
+                }
+                _ => {}
+            }
+            for new in &plan.create {
+                self.create.push(new_task(service, new, self.now));
+                if new.is_restart {
+                    let (service, spec_version) = (service.id, service.spec_version);
+                    self.restarts.push(Restart { service, slot: new.slot, spec_version });
+                }
+            }
+        }
+        self.ops.extend(plan.desire.iter().map(|(id, state)| Op::SetTaskDesired { id: *id, state: *state }));
+        let unwanted = plan.desire.iter().filter(|(_, state)| *state > TaskState::Running);
+        self.unwanted.extend(unwanted.map(|(id, _)| *id));
+        for id in &plan.orphan {
+            self.orphan(*id);
+        }
+        self.removals.extend(plan.forget.iter().map(|id| Op::RemoveTask { id: *id }));
+    }
+
+    /// Places the new tasks, and those that wait when something has changed for them.
+    pub(super) fn place(&mut self, waiting_too: bool) {
+        let waiting = self.view.tasks().filter(|task| waiting_too && waits_for_node(task));
+        let waiting: Vec<&Arc<Task>> = waiting.filter(|task| !self.unwanted.contains(&task.id)).collect();
+        if self.create.is_empty() && waiting.is_empty() {
+            return;
+        }
+        let mut placement = Placement::new(self.view.nodes(), self.view.tasks(), self.now);
+        for task in waiting {
+            self.place_waiting(&mut placement, task);
+        }
+        for task in &mut self.create {
+            if let Some(status) = allocated(task, self.now) {
+                task.status = status;
+            }
+            match placement.place(task) {
+                Ok(node) => {
+                    task.node_id = Some(node);
+                    task.status = assigned(task, self.now);
+                }
+                Err(reason) => task.status.error = reason.to_string(),
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> Proposal {
+        let mut ops = self.ops;
+        ops.extend(self.create.into_iter().map(|task| Op::CreateTask { task }));
+        ops.extend(self.removals);
+        Proposal { ops, restarts: self.restarts }
+    }
+
+    fn place_waiting(&mut self, placement: &mut Placement<'_>, task: &Task) {
+        if let Some(status) = allocated(task, self.now) {
+            self.ops.push(Op::UpdateTaskStatus { id: task.id, node: None, status });
+        }
+        match placement.place(task) {
+            Ok(node) => self.ops.push(Op::AssignTask { id: task.id, node }),
+            Err(reason) if reason.to_string() != task.status.error => {
+                let status = TaskStatus { state: TaskState::Pending, error: reason.to_string(), ..task.status.clone() };
+                self.ops.push(Op::UpdateTaskStatus { id: task.id, node: None, status });
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn orphan(&mut self, id: TaskId) {
+        let Some(task) = self.view.task(&id) else { return };
+        let status = TaskStatus {
+            state: TaskState::Orphaned,
+            since: self.now,
+            error: "the node was down for too long".to_owned(),
+            ..task.status.clone()
+        };
+        self.ops.push(Op::UpdateTaskStatus { id, node: task.node_id, status });
+    }
+}
+
+fn new_task(service: &Service, new: &NewTask, now: Timestamp) -> Task {
+    Task {
+        id: TaskId::random(),
+        meta: Meta::default(),
+        service_id: service.id,
+        service_name: service.spec.name.clone(),
+        slot: new.slot,
+        node_id: None,
+        spec: service.spec.task.clone(),
+        spec_version: service.spec_version,
+        desired_state: new.desired,
+        status: TaskStatus {
+            state: TaskState::New,
+            since: now,
+            message: "created".to_owned(),
+            error: String::new(),
+            container: None,
+            secret_backend: String::new(),
+        },
+    }
+}
+
+fn assigned(task: &Task, now: Timestamp) -> TaskStatus {
+    TaskStatus {
+        state: TaskState::Assigned,
+        since: now,
+        message: "scheduler assigned task to node".to_owned(),
+        error: String::new(),
+        ..task.status.clone()
+    }
+}
