@@ -8,18 +8,24 @@
 
 mod apply;
 pub mod conflict;
+mod engine;
 pub mod event;
 mod failure;
+#[cfg(test)]
+mod fixture;
 #[cfg(any(test, feature = "testing"))]
 mod local;
 pub mod op;
 mod proposer;
+mod raft;
+mod record;
 mod state;
 pub mod store;
 pub mod view;
 pub mod watch;
 
 pub use crate::conflict::{Conflict, ObjectKind};
+pub use crate::engine::OpenError;
 pub use crate::event::{Change, Event};
 pub use crate::failure::StorageFailure;
 pub use crate::op::{Op, Payload};

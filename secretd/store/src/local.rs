@@ -12,6 +12,7 @@ use secretd_core::time::Version;
 
 use crate::apply::apply;
 use crate::event::Change;
+use crate::failure::StorageFailure;
 use crate::op::{Op, PayloadRef, Proposal, number_payloads};
 use crate::proposer::{ProposeError, Proposer, ReadError, check_payloads};
 use crate::view::View;
@@ -62,6 +63,10 @@ impl Proposer for LocalProposer {
 
     async fn payload(&self, at: PayloadRef) -> Result<Option<Arc<SealedPayload>>, ReadError> {
         Ok(self.log.lock().payloads.get(&at).cloned())
+    }
+
+    async fn failed(&self) -> Arc<StorageFailure> {
+        std::future::pending().await
     }
 
     async fn shutdown(&self) {

@@ -162,6 +162,16 @@ pub(crate) struct PayloadRef {
     pub(crate) slot: u32,
 }
 
+impl PayloadRef {
+    /// Before every payload.
+    pub(crate) const FIRST: Self = Self { index: 0, slot: 0 };
+
+    /// The last that the entry at `index` can have.
+    pub(crate) fn last_of(index: u64) -> Self {
+        Self { index, slot: u32::MAX }
+    }
+}
+
 /// A sealed payload inside an operation. Its bytes are kept apart from the operation: applying never needs them.
 #[derive(Debug, Clone)]
 pub struct Payload {
@@ -198,6 +208,28 @@ impl From<SealedPayload> for Payload {
 }
 
 impl Op {
+    /// Whether the state is larger after it: such operations are refused first when the disk is nearly full.
+    pub(crate) fn grows_state(&self) -> bool {
+        match self {
+            Self::InitCluster { .. }
+            | Self::CreateSecret { .. }
+            | Self::UpdateSecret { .. }
+            | Self::CreateService { .. }
+            | Self::UpdateService { .. }
+            | Self::CreateTask { .. }
+            | Self::PutNode { .. } => true,
+            Self::RemoveSecret { .. }
+            | Self::SetUpdateStatus { .. }
+            | Self::RemoveService { .. }
+            | Self::UpdateTaskStatus { .. }
+            | Self::SetTaskDesired { .. }
+            | Self::AssignTask { .. }
+            | Self::RemoveTask { .. }
+            | Self::SetNodeStatus { .. }
+            | Self::SetNodeDescription { .. } => false,
+        }
+    }
+
     /// The payload of an operation that brings one.
     pub(crate) fn payload(&self) -> Option<(u32, &Payload)> {
         match self {

@@ -74,6 +74,9 @@ pub(crate) trait Proposer: Send + Sync + std::fmt::Debug {
     /// The payload at `at`, if it is still kept.
     async fn payload(&self, at: PayloadRef) -> Result<Option<Arc<SealedPayload>>, ReadError>;
 
+    /// Waits until the store has failed for good.
+    async fn failed(&self) -> Arc<StorageFailure>;
+
     /// Waits for what is under way and closes.
     async fn shutdown(&self);
 }

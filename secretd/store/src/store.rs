@@ -2,12 +2,19 @@
 
 use std::sync::Arc;
 
+use camino::Utf8Path;
+use secretd_core::seam::clock::Clock;
 use secretd_core::secret::{SealedPayload, SecretVersion};
 use secretd_core::time::Version;
 use secretd_proto::id::SecretId;
+use secretd_sealing::at_rest::Sealer;
 
+use crate::engine::{Engine, OpenError};
+use crate::failure::StorageFailure;
 use crate::op::Op;
 use crate::proposer::{ProposeError, Proposer, ReadError};
+use crate::raft::actor;
+use crate::raft::proposer::RaftProposer;
 use crate::view::View;
 use crate::watch::{Publisher, Watch};
 
@@ -19,9 +26,31 @@ pub struct Store {
 }
 
 impl Store {
+    /// Opens the store in `dir`, which is made when it is not there, and takes it for this process alone. When it
+    /// returns, everything that was ever acknowledged is in the view.
+    ///
+    /// A new store is part of no cluster: the first proposal must be `Op::InitCluster`.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(dir: &Utf8Path, sealer: Sealer, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let path = dir.to_owned();
+        let stopped = |_| OpenError::Thread(std::io::Error::other("it stopped"));
+        let engine = tokio::task::spawn_blocking(move || Engine::open(&path, sealer)).await.map_err(stopped)??;
+        Self::open_on(engine, clock).await
+    }
+
+    pub(crate) async fn open_on(engine: Engine, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let engine = Arc::new(engine);
+        let publisher = Arc::new(Publisher::default());
+        let requests = actor::start(Arc::clone(&engine), Arc::clone(&publisher)).await?;
+        let proposer = Arc::new(RaftProposer::new(requests, clock, engine));
+        Ok(Self { publisher, proposer })
+    }
+
     /// A store that keeps nothing: the same operations and rules in memory, for tests.
     #[cfg(any(test, feature = "testing"))]
-    pub async fn in_memory(clock: Arc<dyn secretd_core::seam::clock::Clock>) -> Self {
+    pub async fn in_memory(clock: Arc<dyn Clock>) -> Self {
         let publisher = Arc::new(Publisher::default());
         let proposer = Arc::new(crate::local::LocalProposer::new(clock, Arc::clone(&publisher)));
         Self { publisher, proposer }
@@ -53,8 +82,22 @@ impl Store {
     /// # Errors
     /// When its record is damaged or cannot be read.
     pub async fn payload(&self, secret: SecretId, version: u64) -> Result<Option<Arc<SealedPayload>>, ReadError> {
-        let Some(at) = self.view().payload_ref(&secret, SecretVersion(version)) else { return Ok(None) };
-        self.proposer.payload(at).await
+        let find = || self.view().payload_ref(&secret, SecretVersion(version));
+        let Some(at) = find() else { return Ok(None) };
+        if let Some(payload) = self.proposer.payload(at).await? {
+            return Ok(Some(payload));
+        }
+        if find() != Some(at) {
+            return Ok(None); // dropped in between
+        }
+        let what = format!("a payload of secret {secret} is missing");
+        Err(ReadError::Corrupt(Arc::new(StorageFailure::Inconsistent { what })))
+    }
+
+    /// Waits until the disk or the engine has failed. From then on every proposal is refused, until the store is opened
+    /// again: the process had best end.
+    pub async fn failed(&self) -> Arc<StorageFailure> {
+        self.proposer.failed().await
     }
 
     /// Waits for what is under way, makes everything durable, and closes: for every clone.
@@ -62,3 +105,6 @@ impl Store {
         self.proposer.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

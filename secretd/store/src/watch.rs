@@ -44,10 +44,6 @@ struct Published {
 }
 
 impl Publisher {
-    pub(crate) fn new(view: View) -> Self {
-        Self(Mutex::new(Published { view, ..Published::default() }))
-    }
-
     pub(crate) fn view(&self) -> View {
         self.0.lock().view.clone()
     }

@@ -1,0 +1,16 @@
+//! Consensus: openraft over the [`Engine`](crate::engine::Engine).
+//!
+//! Reading order: [`config`] (openraft's types), [`shared`] (what log and state machine have in common), [`log`],
+//! [`machine`], [`snapshot`], [`network`], [`actor`] (the thread that all of it runs on), [`proposer`] (the seam's
+//! implementation).
+
+pub(crate) mod actor;
+pub(crate) mod config;
+mod log;
+mod machine;
+mod network;
+pub(crate) mod proposer;
+mod shared;
+mod snapshot;
+#[cfg(test)]
+mod suite_test;

@@ -1,0 +1,268 @@
+//! The store's thread: raft's core, log and state machine, one after another on one thread.
+//!
+//! A commit is a chain of dependent steps (append, sync, apply, answer). On one thread the chain costs no wake-ups; only
+//! the proposer's own hand-over and the answer do. What waits while a commit is under way goes into the next one
+//! together: one log entry, one sync.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::{EmptyNode, ServerState};
+use secretd_core::time::Version;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+use super::config::{Batch, Outcomes, Raft, raft_config};
+use super::log::LogStore;
+use super::machine::StateMachine;
+use super::network::SingleManager;
+use super::proposer::storage_error;
+use super::shared::Shared;
+use crate::conflict::Conflict;
+use crate::engine::{Engine, Key, OpenError, Writes};
+use crate::failure::StorageFailure;
+use crate::op::{Op, Proposal, number_payloads};
+use crate::proposer::ProposeError;
+use crate::watch::Publisher;
+
+/// What the store's thread is asked for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Propose { proposal: Proposal, reply: Reply },
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+type Reply = oneshot::Sender<Result<Version, ProposeError>>;
+
+/// Proposals that wait for the thread; a proposer beyond them waits for room.
+const REQUESTS: usize = 256;
+/// Bytes of payloads that go into one log entry, at least one proposal.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of payloads after which the log is shortened before its number of entries asks for it.
+const SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
+/// How long a commit may take before it is given up as one without a majority.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long applying what is committed may take when a store is opened.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Starts the thread, and returns when everything that is committed is applied and proposals are taken.
+pub(crate) async fn start(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Result<mpsc::Sender<Request>, OpenError> {
+    let (requests, inbox) = mpsc::channel(REQUESTS);
+    let (ready, opened) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
+    let run = move || {
+        runtime.block_on(async move {
+            match Actor::open(engine, publisher).await {
+                Ok(actor) => {
+                    // An opener that has gone away has dropped its sender too: the inbox ends at once.
+                    let _ = ready.send(Ok(()));
+                    actor.run(inbox).await;
+                }
+                Err(failure) => {
+                    let _ = ready.send(Err(failure));
+                }
+            }
+        });
+    };
+    std::thread::Builder::new().name("store".to_owned()).spawn(run).map_err(OpenError::Thread)?;
+    let stopped = || OpenError::Thread(std::io::Error::other("it stopped"));
+    opened.await.map_err(|_| stopped())??;
+    Ok(requests)
+}
+
+struct Actor {
+    shared: Arc<Shared>,
+    raft: Raft,
+    member: u64,
+    /// Bytes of payloads since the last snapshot that this asked for.
+    payload_bytes: usize,
+}
+
+impl Actor {
+    async fn open(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Result<Self, OpenError> {
+        let directory = engine.directory().to_owned();
+        let damaged = |source| OpenError::Damaged { directory: directory.clone(), source };
+        let refused = |reason: String| OpenError::Raft { directory: directory.clone(), reason };
+        let member = member_id(&engine).map_err(|source| OpenError::of_failure(&directory, source))?;
+        let shared = Arc::new(Shared::new(engine, publisher));
+        let log = LogStore::open(Arc::clone(&shared)).map_err(damaged)?;
+        let machine = StateMachine::open(Arc::clone(&shared)).map_err(damaged)?;
+        let config = Arc::new(raft_config().validate().map_err(|error| refused(error.to_string()))?);
+        let raft = Raft::new(member, config, SingleManager, log, machine).await;
+        let raft = raft.map_err(|error| refused(error.to_string()))?;
+        let actor = Self { shared, raft, member, payload_bytes: 0 };
+        if actor.is_initialized().await.map_err(|error| refused(error.to_string()))? {
+            actor.lead().await.map_err(refused)?;
+        }
+        Ok(actor)
+    }
+
+    async fn is_initialized(&self) -> Result<bool, openraft::error::Fatal<u64>> {
+        self.raft.is_initialized().await
+    }
+
+    /// Leads at once, without waiting for an election timer, and applies all that is committed.
+    async fn lead(&self) -> Result<(), String> {
+        let leads = self.raft.metrics().borrow().state == ServerState::Leader;
+        if !leads {
+            self.raft.trigger().elect().await.map_err(|error| error.to_string())?;
+        }
+        let member = self.member;
+        let caught_up = move |metrics: &openraft::RaftMetrics<u64, EmptyNode>| {
+            metrics.current_leader == Some(member)
+                && metrics.last_applied.map(|log_id| log_id.index) == metrics.last_log_index
+        };
+        let waited = self.raft.wait(Some(RECOVERY_TIMEOUT)).metrics(caught_up, "leads and has applied its log").await;
+        waited.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
+        let mut waiting = Vec::new();
+        let closing = loop {
+            // Cancel-safe: nothing else is selected on.
+            match inbox.recv().await {
+                Some(Request::Propose { proposal, reply }) => waiting.push((proposal, reply)),
+                Some(Request::Shutdown { reply }) => break Some(reply),
+                None => break None,
+            }
+            let stop = take_waiting(&mut inbox, &mut waiting);
+            self.commit(std::mem::take(&mut waiting)).await;
+            if stop.is_some() {
+                break stop;
+            }
+        };
+        inbox.close();
+        self.close().await;
+        if let Some(reply) = closing {
+            let _ = reply.send(());
+        }
+    }
+
+    async fn commit(&mut self, waiting: Vec<(Proposal, Reply)>) {
+        let (mut proposals, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        number_payloads(&mut proposals);
+        let bytes: usize = proposals.iter().map(payload_bytes).sum();
+        let outcome = match self.prepare(&proposals).await {
+            Ok(()) => self.write(proposals).await,
+            Err(error) => Err(error),
+        };
+        // A proposer that has gone away is owed no answer.
+        match outcome {
+            Ok(Outcomes(outcomes)) => {
+                for (outcome, reply) in outcomes.into_iter().zip(replies) {
+                    let _ = reply.send(outcome.map_err(ProposeError::Conflict));
+                }
+            }
+            Err(error) => {
+                for reply in replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
+            }
+        }
+        self.shorten_log(bytes).await;
+    }
+
+    /// Makes this node the first and only voter when a cluster is founded on it.
+    async fn prepare(&self, proposals: &[Proposal]) -> Result<(), ProposeError> {
+        let initialized = self.is_initialized().await.map_err(|error| self.stopped(&error.to_string()))?;
+        if initialized {
+            return Ok(());
+        }
+        let founds = |op: &Op| matches!(op, Op::InitCluster { .. });
+        if !proposals.iter().flat_map(|proposal| &proposal.ops).any(founds) {
+            return Err(Conflict::NotInitialized.into());
+        }
+        let members = BTreeMap::from([(self.member, EmptyNode {})]);
+        self.raft.initialize(members).await.map_err(|error| self.stopped(&error.to_string()))?;
+        self.lead().await.map_err(|reason| self.stopped(&reason))?;
+        info!(member = format_args!("{:016x}", self.member), "this node is the cluster's first manager");
+        Ok(())
+    }
+
+    async fn write(&self, proposals: Vec<Proposal>) -> Result<Outcomes, ProposeError> {
+        let written = self.raft.client_write(Batch(Arc::new(proposals)));
+        match tokio::time::timeout(COMMIT_TIMEOUT, written).await {
+            Ok(Ok(response)) => Ok(response.data),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | Err(_) => Err(self.no_quorum()),
+            Ok(Err(error)) => Err(self.stopped(&error.to_string())),
+        }
+    }
+
+    fn no_quorum(&self) -> ProposeError {
+        let metrics = self.raft.metrics();
+        let voters = metrics.borrow().membership_config.membership().voter_ids().count();
+        ProposeError::NoQuorum { reachable: 1, voters }
+    }
+
+    /// Raft has stopped: because of the engine, or for a reason of its own.
+    fn stopped(&self, reason: &str) -> ProposeError {
+        let failure = self.shared.engine.fail_with(|| StorageFailure::Inconsistent { what: reason.to_owned() });
+        error!(error = %failure, "the store takes no more writes");
+        storage_error(failure)
+    }
+
+    /// Large payloads would make the log long before its number of entries does.
+    async fn shorten_log(&mut self, bytes: usize) {
+        self.payload_bytes += bytes;
+        if self.payload_bytes >= SNAPSHOT_BYTES {
+            self.payload_bytes = 0;
+            if let Err(error) = self.raft.trigger().snapshot().await {
+                error!(%error, "the log cannot be shortened");
+            }
+        }
+    }
+
+    async fn close(self) {
+        // A core that has stopped already is stopped.
+        let _ = self.raft.shutdown().await;
+        self.shared.publisher.close();
+        if self.shared.engine.failure().is_none()
+            && let Err(failure) = self.shared.commit(Writes::default())
+        {
+            error!(error = %failure, "the last state could not be written; it will be made again from the log");
+        }
+        if let Err(failure) = self.shared.engine.close() {
+            error!(error = %failure, "the store could not be closed");
+        }
+    }
+}
+
+/// Takes what waits already, up to one batch. Answers with a request to stop, if there was one.
+fn take_waiting(
+    inbox: &mut mpsc::Receiver<Request>,
+    waiting: &mut Vec<(Proposal, Reply)>,
+) -> Option<oneshot::Sender<()>> {
+    let mut bytes: usize = waiting.iter().map(|(proposal, _)| payload_bytes(proposal)).sum();
+    while bytes < BATCH_BYTES && waiting.len() < REQUESTS {
+        match inbox.try_recv() {
+            Ok(Request::Propose { proposal, reply }) => {
+                bytes += payload_bytes(&proposal);
+                waiting.push((proposal, reply));
+            }
+            Ok(Request::Shutdown { reply }) => return Some(reply),
+            Err(_) => break,
+        }
+    }
+    None
+}
+
+fn payload_bytes(proposal: &Proposal) -> usize {
+    let payloads = proposal.ops.iter().filter_map(Op::payload).filter_map(|(_, payload)| payload.sealed());
+    payloads.map(|sealed| sealed.ciphertext.len()).sum()
+}
+
+/// This member's id in raft: drawn once for each store, so that no id is used twice, not even by a wiped node.
+fn member_id(engine: &Engine) -> Result<u64, Arc<StorageFailure>> {
+    if let Some(id) = engine.number(&Key::MEMBER)? {
+        return Ok(id);
+    }
+    let drawn = u128::from_be_bytes(*secretd_proto::id::NodeId::random().as_bytes());
+    #[allow(clippy::cast_possible_truncation)] // 64 of its 128 random bits
+    let id = drawn as u64;
+    let mut writes = Writes::default();
+    writes.put(Key::MEMBER, id.to_be_bytes().to_vec());
+    engine.commit(writes)?;
+    Ok(id)
+}

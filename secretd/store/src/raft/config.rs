@@ -1,0 +1,66 @@
+//! The types and timers that openraft is used with.
+
+use std::sync::Arc;
+
+use openraft::{AnyError, SnapshotPolicy};
+use secretd_core::time::Version;
+
+use super::snapshot::StateSnapshot;
+use crate::conflict::Conflict;
+use crate::failure::StorageFailure;
+use crate::op::Proposal;
+
+openraft::declare_raft_types!(
+    /// openraft over our log and state.
+    pub(crate) TypeConfig:
+        D = Batch,
+        R = Outcomes,
+        NodeId = u64,
+        Node = openraft::EmptyNode,
+        Entry = openraft::Entry<TypeConfig>,
+        SnapshotData = StateSnapshot,
+        AsyncRuntime = openraft::TokioRuntime,
+);
+
+/// Proposals that were waiting together: one log entry, one durable write.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batch(pub(crate) Arc<Vec<Proposal>>);
+
+/// What became of each proposal of a batch; empty for entries of raft's own.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes(pub(crate) Vec<Result<Version, Conflict>>);
+
+pub(crate) type Entry = openraft::Entry<TypeConfig>;
+pub(crate) type LogId = openraft::LogId<u64>;
+pub(crate) type Vote = openraft::Vote<u64>;
+pub(crate) type Membership = openraft::Membership<u64, openraft::EmptyNode>;
+pub(crate) type StoredMembership = openraft::StoredMembership<u64, openraft::EmptyNode>;
+pub(crate) type StorageError = openraft::StorageError<u64>;
+pub(crate) type StorageIOError = openraft::StorageIOError<u64>;
+pub(crate) type Raft = openraft::Raft<TypeConfig>;
+
+/// A snapshot costs nothing (it is the state itself, at a moment), so the log is kept short: what a follower that was
+/// away for a moment needs.
+const ENTRIES_BETWEEN_SNAPSHOTS: u64 = 500;
+const ENTRIES_KEPT: u64 = 100;
+
+/// openraft's settings.
+pub(crate) fn raft_config() -> openraft::Config {
+    openraft::Config {
+        cluster_name: "secretd".to_owned(),
+        // A failed leader is replaced within a second, and a manager on a busy machine is not taken for dead.
+        heartbeat_interval: 100,
+        election_timeout_min: 400,
+        election_timeout_max: 800,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_BETWEEN_SNAPSHOTS),
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        // Fewer, larger purges: each is a durable commit.
+        purge_batch_size: ENTRIES_KEPT,
+        ..openraft::Config::default()
+    }
+}
+
+/// Our failures as openraft carries them.
+pub(crate) fn any_error(failure: impl AsRef<StorageFailure>) -> AnyError {
+    AnyError::new(failure.as_ref())
+}

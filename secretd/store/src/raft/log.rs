@@ -1,0 +1,236 @@
+//! Raft's log and vote on the engine.
+//!
+//! A payload is written once: with its log entry, as a record of its own, to which the state refers from then on. So an
+//! entry is read in two ways: lean for applying, which needs no payload, and whole for other managers.
+
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{AnyError, EntryPayload, LogState, OptionalSend, RaftLogReader};
+
+use super::config::{Batch, Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote, any_error};
+use super::shared::Shared;
+use crate::engine::{Key, Scan, Writes};
+use crate::failure::StorageFailure;
+use crate::op::{Op, PayloadRef, Proposal};
+use crate::record::{self, decode_payload};
+
+/// The log, as raft's core writes it.
+#[derive(Debug)]
+pub(crate) struct LogStore {
+    shared: Arc<Shared>,
+    committed: Option<LogId>,
+    /// The entries of the last append: a leader applies them right after.
+    recent: Vec<Entry>,
+}
+
+/// The log, as other managers are given it: with payloads.
+#[derive(Debug)]
+pub(crate) struct WholeLog {
+    shared: Arc<Shared>,
+}
+
+/// How many bytes of payloads go into one message to another manager, at least one entry.
+const WHOLE_LOG_BYTES: usize = 4 * 1024 * 1024;
+
+impl LogStore {
+    pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, StorageFailure> {
+        let committed = match shared.engine.get(&Key::COMMITTED)? {
+            Some(bytes) => record::decode_optional_log_id(&bytes)?,
+            None => None,
+        };
+        Ok(Self { shared, committed, recent: Vec::new() })
+    }
+
+    fn last_log_id(&self) -> Result<Option<LogId>, StorageFailure> {
+        let engine = &self.shared.engine;
+        let Some(key) = engine.last_key(&Key::log(0), &Key::log(u64::MAX))? else { return Ok(None) };
+        let entry = engine.get(&key)?.map(|bytes| record::decode_entry(&bytes)).transpose()?;
+        Ok(entry.map(|entry| entry.log_id))
+    }
+
+    fn purged(&self) -> Result<Option<LogId>, StorageFailure> {
+        let bytes = self.shared.engine.get(&Key::PURGED)?;
+        bytes.map_or(Ok(None), |bytes| record::decode_optional_log_id(&bytes))
+    }
+
+    /// The entries of the last append, when exactly they are asked for: a leader does so once, to apply them.
+    fn take_recent(&mut self, first: u64, last: u64) -> Option<Vec<Entry>> {
+        let start = self.recent.first()?.log_id.index;
+        let end = self.recent.last()?.log_id.index;
+        (first == start && last == end).then(|| std::mem::take(&mut self.recent))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let Some((first, last)) = inclusive(&range) else { return Ok(Vec::new()) };
+        if let Some(entries) = self.take_recent(first, last) {
+            return Ok(entries);
+        }
+        lean_entries(&self.shared, first, last).map_err(read_error)
+    }
+}
+
+impl RaftLogReader<TypeConfig> for WholeLog {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let Some((first, last)) = inclusive(&range) else { return Ok(Vec::new()) };
+        whole_entries(&self.shared, first, last, usize::MAX).map_err(read_error)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        let Some((first, last)) = inclusive(&(start..end)) else { return Ok(Vec::new()) };
+        whole_entries(&self.shared, first, last, WHOLE_LOG_BYTES).map_err(read_error)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = WholeLog;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let last_purged_log_id = self.purged().map_err(read_error)?;
+        let last_log_id = self.last_log_id().map_err(read_error)?.or(last_purged_log_id);
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> WholeLog {
+        WholeLog { shared: Arc::clone(&self.shared) }
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let mut writes = Writes::default();
+        writes.put(Key::VOTE, record::encode_vote(vote));
+        self.shared.commit(writes).map_err(|failure| StorageIOError::write_vote(any_error(failure)).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        let bytes = self.shared.engine.get(&Key::VOTE);
+        let vote = bytes.and_then(|bytes| bytes.map(|bytes| record::decode_vote(&bytes)).transpose());
+        vote.map_err(|failure| StorageIOError::read_vote(AnyError::new(&failure)).into())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        self.committed = committed;
+        self.shared.stage([(Key::COMMITTED, Some(record::encode_optional_log_id(committed)))]);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        Ok(self.committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.recent = entries.into_iter().collect();
+        let mut writes = Writes::default();
+        for entry in &self.recent {
+            write_entry(&mut writes, entry);
+        }
+        // Blocks this thread, which is the store's own: nothing else could go on before the commit.
+        match self.shared.commit(writes) {
+            Ok(()) => {
+                callback.log_io_completed(Ok(()));
+                Ok(())
+            }
+            Err(failure) => Err(StorageIOError::write_logs(any_error(failure)).into()),
+        }
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.recent.clear();
+        let mut writes = Writes::default();
+        writes.delete_all(Key::log(log_id.index), Key::log(u64::MAX));
+        let first = PayloadRef { index: log_id.index, slot: 0 };
+        writes.delete_all(Key::payload(first), Key::payload(PayloadRef::last_of(u64::MAX)));
+        self.shared.commit(writes).map_err(|failure| StorageIOError::write_logs(any_error(failure)).into())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.recent.clear();
+        let mut writes = self.shared.garbage_writes(log_id.index).map_err(read_error)?;
+        writes.put(Key::PURGED, record::encode_optional_log_id(Some(log_id)));
+        writes.delete_all(Key::log(0), Key::log(log_id.index));
+        self.shared.commit(writes).map_err(|failure| StorageIOError::write_logs(any_error(failure)).into())
+    }
+}
+
+fn write_entry(writes: &mut Writes, entry: &Entry) {
+    let index = entry.log_id.index;
+    if let EntryPayload::Normal(Batch(proposals)) = &entry.payload {
+        for (_, payload) in proposals.iter().flat_map(|proposal| &proposal.ops).filter_map(Op::payload) {
+            if let Some(sealed) = payload.sealed() {
+                writes.put(Key::payload(PayloadRef { index, slot: payload.slot() }), record::encode_payload(sealed));
+            }
+        }
+    }
+    writes.put(Key::log(index), record::encode_entry(entry));
+}
+
+fn lean_entries(shared: &Shared, first: u64, last: u64) -> Result<Vec<Entry>, StorageFailure> {
+    let mut entries = Vec::new();
+    shared.engine.scan(&Key::log(first), &Key::log(last), |_, bytes| {
+        entries.push(record::decode_entry(&bytes)?);
+        Ok(Scan::Next)
+    })?;
+    Ok(entries)
+}
+
+fn whole_entries(shared: &Shared, first: u64, last: u64, limit: usize) -> Result<Vec<Entry>, StorageFailure> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut size = 0;
+    shared.engine.scan(&Key::log(first), &Key::log(last), |_, bytes| {
+        if size > limit {
+            return Ok(Scan::Stop);
+        }
+        let mut entry = record::decode_entry(&bytes)?;
+        size += bytes.len() + join_payloads(shared, &mut entry)?;
+        entries.push(entry);
+        Ok(Scan::Next)
+    })?;
+    Ok(entries)
+}
+
+/// Puts the payloads back into an entry, and returns their size.
+fn join_payloads(shared: &Shared, entry: &mut Entry) -> Result<usize, StorageFailure> {
+    let EntryPayload::Normal(Batch(proposals)) = &mut entry.payload else { return Ok(0) };
+    let mut size = 0;
+    let proposals: &mut Vec<Proposal> = Arc::make_mut(proposals);
+    for payload in proposals.iter_mut().flat_map(|proposal| &mut proposal.ops).filter_map(Op::payload_mut) {
+        let key = Key::payload(PayloadRef { index: entry.log_id.index, slot: payload.slot() });
+        let missing = || StorageFailure::Inconsistent { what: format!("{key} is missing") };
+        let bytes = shared.engine.get(&key)?.ok_or_else(missing)?;
+        size += bytes.len();
+        payload.join(Arc::new(decode_payload(&bytes)?));
+    }
+    Ok(size)
+}
+
+/// The first and the last index of a range; `None` when it is empty.
+fn inclusive(range: &impl RangeBounds<u64>) -> Option<(u64, u64)> {
+    let first = match range.start_bound() {
+        Bound::Included(first) => *first,
+        Bound::Excluded(before) => before.checked_add(1)?,
+        Bound::Unbounded => 0,
+    };
+    let last = match range.end_bound() {
+        Bound::Included(last) => *last,
+        Bound::Excluded(after) => after.checked_sub(1)?,
+        Bound::Unbounded => u64::MAX,
+    };
+    (first <= last).then_some((first, last))
+}
+
+fn read_error(failure: StorageFailure) -> StorageError {
+    StorageIOError::read_logs(AnyError::new(&failure)).into()
+}

@@ -1,0 +1,94 @@
+//! The proposer of a real node: hands proposals to the store's thread and waits for what becomes of them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secretd_core::seam::clock::Clock;
+use secretd_core::secret::SealedPayload;
+use secretd_core::time::Version;
+use tokio::sync::{mpsc, oneshot};
+
+use super::actor::Request;
+use crate::engine::{Engine, Key};
+use crate::failure::StorageFailure;
+use crate::op::{Op, PayloadRef, Proposal};
+use crate::proposer::{ProposeError, Proposer, ReadError, check_payloads};
+use crate::record::decode_payload;
+
+/// Left free on the disk for operations that shrink the state or say how it is, so that a full disk can be cleared.
+const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+/// Below this nothing is written: the engine must not meet a full disk in the middle of a commit.
+const LAST_BYTES: u64 = 1024 * 1024;
+
+/// Replicates proposals and keeps them on disk.
+#[derive(Debug)]
+pub(crate) struct RaftProposer {
+    requests: mpsc::Sender<Request>,
+    clock: Arc<dyn Clock>,
+    engine: Arc<Engine>,
+}
+
+impl RaftProposer {
+    pub(crate) fn new(requests: mpsc::Sender<Request>, clock: Arc<dyn Clock>, engine: Arc<Engine>) -> Self {
+        Self { requests, clock, engine }
+    }
+
+    /// Refuses what would not fit, while refusing is still harmless.
+    fn check_space(&self, ops: &[Op]) -> Result<(), ProposeError> {
+        let payloads = ops.iter().filter_map(Op::payload).filter_map(|(_, payload)| payload.sealed());
+        // The engine allocates in powers of two.
+        let payloads: u64 = payloads.map(|sealed| sealed.ciphertext.len() as u64 * 2).sum();
+        let reserve = if ops.iter().any(Op::grows_state) { RESERVE_BYTES } else { LAST_BYTES };
+        if self.engine.free_bytes() < payloads + reserve { Err(ProposeError::Full) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Proposer for RaftProposer {
+    async fn propose(&self, ops: Vec<Op>) -> Result<Version, ProposeError> {
+        check_payloads(&ops)?;
+        if let Some(failure) = self.engine.failure() {
+            return Err(storage_error(failure));
+        }
+        self.check_space(&ops)?;
+        let (reply, answer) = oneshot::channel();
+        let proposal = Proposal { at: self.clock.now(), ops };
+        let sent = self.requests.send(Request::Propose { proposal, reply }).await;
+        sent.map_err(|_| ProposeError::Closed)?;
+        answer.await.map_err(|_| ProposeError::Closed)?
+    }
+
+    async fn payload(&self, at: PayloadRef) -> Result<Option<Arc<SealedPayload>>, ReadError> {
+        let engine = Arc::clone(&self.engine);
+        let read = move || {
+            let Some(bytes) = engine.get(&Key::payload(at))? else { return Ok(None) };
+            decode_payload(&bytes).map(|payload| Some(Arc::new(payload)))
+        };
+        // A read of up to half a megabyte from the disk.
+        let read = tokio::task::spawn_blocking(read).await.map_err(|_| ReadError::Closed)?;
+        read.map_err(|failure| read_error(Arc::new(failure)))
+    }
+
+    async fn failed(&self) -> Arc<StorageFailure> {
+        self.engine.failed().await
+    }
+
+    async fn shutdown(&self) {
+        let (reply, done) = oneshot::channel();
+        // Either fails when the store is closed already, which is what was asked for.
+        let _ = self.requests.send(Request::Shutdown { reply }).await;
+        let _ = done.await;
+    }
+}
+
+/// What a failed commit means to a proposer.
+pub(super) fn storage_error(failure: Arc<StorageFailure>) -> ProposeError {
+    if failure.is_full() { ProposeError::Full } else { ProposeError::Storage(failure) }
+}
+
+fn read_error(failure: Arc<StorageFailure>) -> ReadError {
+    match *failure {
+        StorageFailure::Damaged { .. } | StorageFailure::Inconsistent { .. } => ReadError::Corrupt(failure),
+        StorageFailure::Io { .. } | StorageFailure::Seal(_) => ReadError::Storage(failure),
+    }
+}

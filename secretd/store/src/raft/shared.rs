@@ -1,0 +1,71 @@
+//! What log and state machine have in common: the engine, the published state, and the state's writes that wait for the
+//! next durable commit.
+//!
+//! Writes of the state are never synced by themselves: they travel in the commit of the next log entry. When a crash
+//! loses them, the log since then is applied again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::engine::{Engine, Key, Writes};
+use crate::failure::StorageFailure;
+use crate::op::PayloadRef;
+use crate::raft::snapshot::Pins;
+use crate::watch::Publisher;
+
+/// One node's store, below raft.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) pins: Pins,
+    staged: Mutex<BTreeMap<Key, Option<Vec<u8>>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Self {
+        Self { engine, publisher, pins: Pins::default(), staged: Mutex::default() }
+    }
+
+    /// Leaves a record (or its removal, `None`) for the next commit. A later one for the same key replaces it.
+    pub(crate) fn stage(&self, records: impl IntoIterator<Item = (Key, Option<Vec<u8>>)>) {
+        self.staged.lock().extend(records);
+    }
+
+    /// Notes payloads that no state refers to any more; [`Shared::garbage_writes`] deletes them when their log entry goes.
+    pub(crate) fn stage_garbage(&self, payloads: impl IntoIterator<Item = PayloadRef>) {
+        self.stage(payloads.into_iter().map(|at| (Key::garbage(at), Some(Vec::new()))));
+    }
+
+    /// Commits `writes` after everything that is staged.
+    pub(crate) fn commit(&self, writes: Writes) -> Result<(), Arc<StorageFailure>> {
+        let mut all = Writes::default();
+        for (key, record) in std::mem::take(&mut *self.staged.lock()) {
+            match record {
+                Some(plaintext) => all.put(key, plaintext),
+                None => all.delete(key),
+            }
+        }
+        all.append(writes);
+        if all.is_empty() { Ok(()) } else { self.engine.commit(all) }
+    }
+
+    /// Deletes the payloads of log entries up to `last` that no state and no snapshot refers to.
+    pub(crate) fn garbage_writes(&self, last: u64) -> Result<Writes, StorageFailure> {
+        let mut writes = Writes::default();
+        let garbage = self.engine.keys(&Key::garbage(PayloadRef::FIRST), &Key::garbage(PayloadRef::last_of(last)))?;
+        if garbage.is_empty() {
+            return Ok(writes);
+        }
+        let pinned = self.pins.payloads();
+        for key in garbage {
+            if let Some(at) = key.garbage_ref().filter(|at| !pinned.contains(at)) {
+                writes.delete(Key::payload(at));
+                writes.delete(key);
+            }
+        }
+        Ok(writes)
+    }
+}

@@ -1,0 +1,104 @@
+//! How records are written: messages of `store.proto`, to which fields can be added.
+//!
+//! Reading order: this file (records of the state), [`raft`] (log entries and raft's own records), [`op`] (operations).
+
+mod op;
+mod raft;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prost::Message;
+use secretd_core::secret::{SealedPayload, SecretVersion};
+use secretd_core::wire::WireError;
+use secretd_proto::v1;
+use secretd_sealing::key::PrivateKey;
+use zeroize::Zeroizing;
+
+pub(crate) use self::raft::{
+    Applied, decode_applied, decode_entry, decode_optional_log_id, decode_vote, encode_applied, encode_entry,
+    encode_optional_log_id, encode_vote,
+};
+use crate::failure::StorageFailure;
+use crate::op::PayloadRef;
+use crate::state::{ClusterRecord, KeptPayload, Record, SecretRecord};
+
+/// A record of the state.
+pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
+    use v1::stored_record::Record as Stored;
+    let stored = match record {
+        Record::Cluster(record) => Stored::Cluster(v1::StoredCluster {
+            cluster: Some((*record.cluster).clone().into()),
+            sealing_key: record.sealing_key.expose_bytes().to_vec(),
+        }),
+        Record::Secret(record) => Stored::Secret(v1::StoredSecret {
+            secret: Some((*record.secret).clone().into()),
+            payloads: record.payloads.iter().map(|(version, kept)| stored_ref(*version, *kept)).collect(),
+        }),
+        Record::Service(service) => Stored::Service((**service).clone().into()),
+        Record::Task(task) => Stored::Task((**task).clone().into()),
+        Record::Node(node) => Stored::Node((**node).clone().into()),
+    };
+    v1::StoredRecord { record: Some(stored) }.encode_to_vec()
+}
+
+/// As [`encode_record`], backwards.
+pub(crate) fn decode_record(bytes: &[u8]) -> Result<Record, StorageFailure> {
+    use v1::stored_record::Record as Stored;
+    let record = message::<v1::StoredRecord>(bytes)?.record;
+    Ok(match required("record", record)? {
+        Stored::Cluster(stored) => Record::Cluster(ClusterRecord {
+            cluster: Arc::new(required("cluster", stored.cluster)?.try_into().map_err(unknown)?),
+            sealing_key: Arc::new(private_key(stored.sealing_key)?),
+        }),
+        Stored::Secret(stored) => Record::Secret(Arc::new(SecretRecord {
+            secret: Arc::new(required("secret", stored.secret)?.try_into().map_err(unknown)?),
+            payloads: stored.payloads.into_iter().map(kept_payload).collect::<BTreeMap<_, _>>(),
+        })),
+        Stored::Service(service) => Record::Service(Arc::new(service.try_into().map_err(unknown)?)),
+        Stored::Task(task) => Record::Task(Arc::new(task.try_into().map_err(unknown)?)),
+        Stored::Node(node) => Record::Node(Arc::new(node.try_into().map_err(unknown)?)),
+    })
+}
+
+/// A payload's record.
+pub(crate) fn encode_payload(payload: &SealedPayload) -> Vec<u8> {
+    v1::SealedPayload::from(payload.clone()).encode_to_vec()
+}
+
+/// As [`encode_payload`], backwards.
+pub(crate) fn decode_payload(bytes: &[u8]) -> Result<SealedPayload, StorageFailure> {
+    message::<v1::SealedPayload>(bytes).map(Into::into)
+}
+
+fn stored_ref(version: SecretVersion, kept: KeptPayload) -> v1::StoredPayloadRef {
+    v1::StoredPayloadRef { secret_version: version.0, length: kept.length, index: kept.at.index, slot: kept.at.slot }
+}
+
+fn kept_payload(stored: v1::StoredPayloadRef) -> (SecretVersion, KeptPayload) {
+    let at = PayloadRef { index: stored.index, slot: stored.slot };
+    (SecretVersion(stored.secret_version), KeptPayload { at, length: stored.length })
+}
+
+fn private_key(bytes: Vec<u8>) -> Result<PrivateKey, StorageFailure> {
+    let bytes = Zeroizing::new(bytes);
+    let array: &[u8; 32] =
+        bytes.as_slice().try_into().map_err(|_| unknown(WireError::new("sealing_key", "has not 32 bytes")))?;
+    Ok(PrivateKey::from_bytes(array))
+}
+
+fn message<M: Message + Default>(bytes: &[u8]) -> Result<M, StorageFailure> {
+    M::decode(bytes)
+        .map_err(|error| StorageFailure::Inconsistent { what: format!("a record does not decode: {error}") })
+}
+
+fn required<T>(field: &'static str, value: Option<T>) -> Result<T, StorageFailure> {
+    value.ok_or_else(|| unknown(WireError::new(field, "is missing, or written by a newer secretd")))
+}
+
+/// The seal was right, so this program wrote it, or a newer one.
+fn unknown(error: WireError) -> StorageFailure {
+    StorageFailure::Inconsistent { what: error.to_string() }
+}
