@@ -22,7 +22,7 @@ use crate::bounce::Bounce;
 use crate::caller::{Caller, Shim};
 use crate::clock;
 use crate::tree::{LINK_TARGET, SECRETS};
-use crate::view::{Attributes, Content, Kind, ReadRefused, TaskView};
+use crate::view::{Attributes, Content, Kind, OpenRefused, ReadRefused, TaskView};
 
 /// One task's filesystem, as one mount shows it.
 #[derive(Debug)]
@@ -85,12 +85,12 @@ impl TaskFilesystem {
         };
         self.record(request, process, content.as_ref(), outcome)?;
         let content = content.ok_or(Errno::EACCES)?;
-        self.view.open_reader(content, request.pid()).ok_or(Errno::EACCES)
+        self.view.open_reader(content, request.pid()).map_err(errno_of)
     }
 
     fn open_for_waking(&self, request: &Request, ino: u64) -> Result<u64, Errno> {
         if self.shim.is(request.pid()) {
-            return self.view.open_writer().ok_or(Errno::EACCES);
+            return self.view.open_writer().map_err(errno_of);
         }
         let (process, _) = self.judge(request.pid());
         let content = self.view.content(ino);
@@ -301,6 +301,13 @@ impl Filesystem for TaskFilesystem {
 }
 
 const BLOCK: u32 = 4096;
+
+fn errno_of(refused: OpenRefused) -> Errno {
+    match refused {
+        OpenRefused::Retracted => Errno::EACCES,
+        OpenRefused::TooMany => Errno::ENFILE,
+    }
+}
 
 fn file_type(kind: Kind) -> FileType {
     match kind {

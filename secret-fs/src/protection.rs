@@ -64,9 +64,14 @@ impl Protections {
     pub(crate) fn prepare() -> Result<Self, ProtectError> {
         forbid_core_files().map_err(ProtectError::Core)?;
         let mut weaknesses = Vec::new();
-        let unlimited = Rlimit { current: None, maximum: None };
-        if setrlimit(Resource::Memlock, unlimited).is_err() {
-            weaknesses.push("RLIMIT_MEMLOCK cannot be raised: secrets that do not fit are refused".to_owned());
+        let locked = rustix::process::getrlimit(Resource::Memlock);
+        if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
+            // A soft limit up to the hard one is always allowed, so this cannot fail where the first call could.
+            let _ = setrlimit(Resource::Memlock, Rlimit { current: locked.maximum, ..locked });
+            weaknesses.push(format!(
+                "locked memory is limited to {} bytes (RLIMIT_MEMLOCK): secrets that do not fit are refused",
+                locked.maximum.unwrap_or(u64::MAX)
+            ));
         }
         let files = rustix::process::getrlimit(Resource::Nofile);
         if setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).is_err() {
@@ -179,4 +184,34 @@ fn restrict_files() -> Result<RulesetStatus, landlock::RulesetError> {
         Err(_) => ruleset,
     };
     Ok(ruleset.restrict_self()?.ruleset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Landlock and seccomp hold for the thread that asks for them, so a test thread can be locked in alone.
+    #[test]
+    fn locked_in_thread_reads_proc_and_nothing_else() {
+        let locked_in = std::thread::Builder::new().name("locked-in".into()).spawn(|| {
+            set_no_new_privs(true).unwrap();
+            let enforced = restrict_files().unwrap();
+            let hidden = File::open("/etc/passwd").map(drop).map_err(|error| error.raw_os_error());
+            seccomp::install().unwrap();
+            let written = File::create("/proc/self/comm").map(drop).map_err(|error| error.raw_os_error());
+            let made = rustix::fs::mkdir("/proc/x", 0o700.into());
+            let signal = rustix::process::test_kill_process(rustix::process::getpid());
+            let executable = rustix::process::set_parent_process_death_signal(None);
+            let shown = std::fs::read_to_string("/proc/self/cgroup").map(|text| !text.is_empty());
+            (enforced, hidden, written, made, signal, executable, shown.unwrap())
+        });
+        let (enforced, hidden, written, made, signal, prctl, shown) = locked_in.unwrap().join().unwrap();
+
+        let forbidden = Err(rustix::io::Errno::PERM);
+        assert_ne!(enforced, RulesetStatus::NotEnforced, "these tests need Landlock");
+        assert_eq!(hidden, Err(Some(rustix::io::Errno::ACCESS.raw_os_error())));
+        assert_eq!(written, Err(Some(rustix::io::Errno::PERM.raw_os_error())));
+        assert_eq!((made, signal, prctl), (forbidden, forbidden, forbidden));
+        assert!(shown);
+    }
 }

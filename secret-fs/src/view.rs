@@ -57,6 +57,18 @@ pub(crate) enum Stale {
     Entry { parent: u64, name: String },
 }
 
+/// Why there is no handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenRefused {
+    /// The task's secrets were retracted.
+    Retracted,
+    /// The task has [`MAX_HANDLES`] open.
+    TooMany,
+}
+
+/// Open files of one task: bounds the memory that a container can make this process use.
+pub(crate) const MAX_HANDLES: usize = 16_384;
+
 /// Why an open file gives no bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadRefused {
@@ -220,13 +232,19 @@ impl TaskView {
         }
     }
 
-    /// A handle that reads `content` for the thread `opener`; none once the task is retracted.
-    pub(crate) fn open_reader(&self, content: Content, opener: u32) -> Option<u64> {
+    /// A handle that reads `content` for the thread `opener`.
+    ///
+    /// # Errors
+    /// See [`OpenRefused`].
+    pub(crate) fn open_reader(&self, content: Content, opener: u32) -> Result<u64, OpenRefused> {
         self.state.lock().open(Handle::Reader { content, opener })
     }
 
-    /// A handle for waking watchers; none once the task is retracted.
-    pub(crate) fn open_writer(&self) -> Option<u64> {
+    /// A handle for waking watchers.
+    ///
+    /// # Errors
+    /// See [`OpenRefused`].
+    pub(crate) fn open_writer(&self) -> Result<u64, OpenRefused> {
         self.state.lock().open(Handle::Writer)
     }
 
@@ -286,14 +304,17 @@ impl TaskView {
 }
 
 impl State {
-    fn open(&mut self, handle: Handle) -> Option<u64> {
+    fn open(&mut self, handle: Handle) -> Result<u64, OpenRefused> {
         if self.retracted {
-            return None;
+            return Err(OpenRefused::Retracted);
+        }
+        if self.handles.len() >= MAX_HANDLES {
+            return Err(OpenRefused::TooMany);
         }
         let number = self.next_handle;
         self.next_handle += 1;
         self.handles.insert(number, handle);
-        Some(number)
+        Ok(number)
     }
 
     fn attributes(&self, ino: u64) -> Option<Attributes> {

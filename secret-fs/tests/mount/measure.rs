@@ -5,8 +5,8 @@ use std::fs;
 use crate::container::Container;
 use crate::lab::{Cluster, Lab};
 
-/// Kilobytes for a hundred tasks, without payloads.
-const BUDGET: u64 = 6 * 1024;
+/// Kilobytes for a hundred tasks, without payloads. Code that is not optimized is larger and needs larger stacks.
+const BUDGET: u64 = if cfg!(debug_assertions) { 9 * 1024 } else { 6 * 1024 };
 
 pub(crate) fn hundred_tasks_stay_within_the_memory_budget() {
     let (lab, cluster, mut container) = (Lab::start(), Cluster::new(), Container::start("hundred"));
