@@ -37,10 +37,7 @@ const WHOLE_LOG_BYTES: usize = 4 * 1024 * 1024;
 
 impl LogStore {
     pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, StorageFailure> {
-        let committed = match shared.engine.get(&Key::COMMITTED)? {
-            Some(bytes) => record::decode_optional_log_id(&bytes)?,
-            None => None,
-        };
+        let committed = log_id_at(&shared, &Key::COMMITTED)?;
         Ok(Self { shared, committed, recent: Vec::new() })
     }
 
@@ -49,11 +46,6 @@ impl LogStore {
         let Some(key) = engine.last_key(&Key::log(0), &Key::log(u64::MAX))? else { return Ok(None) };
         let entry = engine.get(&key)?.map(|bytes| record::decode_entry(&bytes)).transpose()?;
         Ok(entry.map(|entry| entry.log_id))
-    }
-
-    fn purged(&self) -> Result<Option<LogId>, StorageFailure> {
-        let bytes = self.shared.engine.get(&Key::PURGED)?;
-        bytes.map_or(Ok(None), |bytes| record::decode_optional_log_id(&bytes))
     }
 
     /// The entries of the last append, when exactly they are asked for: a leader does so once, to apply them.
@@ -96,7 +88,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = WholeLog;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
-        let last_purged_log_id = self.purged().map_err(read_error)?;
+        let last_purged_log_id = log_id_at(&self.shared, &Key::PURGED).map_err(read_error)?;
         let last_log_id = self.last_log_id().map_err(read_error)?.or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
@@ -119,7 +111,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         self.committed = committed;
-        self.shared.stage([(Key::COMMITTED, Some(record::encode_optional_log_id(committed)))]);
+        self.shared.stage([(Key::COMMITTED, committed.map(record::encode_log_id))]);
         Ok(())
     }
 
@@ -159,10 +151,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.recent.clear();
         let mut writes = self.shared.garbage_writes(log_id.index).map_err(read_error)?;
-        writes.put(Key::PURGED, record::encode_optional_log_id(Some(log_id)));
+        writes.put(Key::PURGED, record::encode_log_id(log_id));
         writes.delete_all(Key::log(0), Key::log(log_id.index));
         self.shared.commit(writes).map_err(|failure| StorageIOError::write_logs(any_error(failure)).into())
     }
+}
+
+fn log_id_at(shared: &Shared, key: &Key) -> Result<Option<LogId>, StorageFailure> {
+    shared.engine.get(key)?.map(|bytes| record::decode_log_id(&bytes)).transpose()
 }
 
 fn write_entry(writes: &mut Writes, entry: &Entry) {

@@ -52,13 +52,12 @@ pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, StorageFailure> {
     Ok(if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) })
 }
 
-/// A log id that may be absent: an empty record.
-pub(crate) fn encode_optional_log_id(optional: Option<LogId>) -> Vec<u8> {
-    optional.map(log_id).map_or_else(Vec::new, |stored| stored.encode_to_vec())
+pub(crate) fn encode_log_id(id: LogId) -> Vec<u8> {
+    log_id(id).encode_to_vec()
 }
 
-pub(crate) fn decode_optional_log_id(bytes: &[u8]) -> Result<Option<LogId>, StorageFailure> {
-    if bytes.is_empty() { Ok(None) } else { message(bytes).map(log_id_back).map(Some) }
+pub(crate) fn decode_log_id(bytes: &[u8]) -> Result<LogId, StorageFailure> {
+    message(bytes).map(log_id_back)
 }
 
 /// A log entry without the bytes of its payloads, which have records of their own.
