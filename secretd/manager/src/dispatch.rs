@@ -1,5 +1,163 @@
-//! dispatcher
+//! The Dispatcher service: what agents speak to.
+//!
+//! Reading order: [`session`] (who is connected), [`assignment_set`] (what a node is to know, pure), [`grant`] (wrapping
+//! data keys), [`feed`] (assignments as messages), [`report`] (what nodes say of tasks) and [`broker`] (logs and exec).
+
 pub(crate) mod assignment_set;
 pub(crate) mod broker;
+pub(crate) mod feed;
 pub(crate) mod grant;
+pub(crate) mod report;
 pub(crate) mod session;
+
+use futures::stream;
+use secretd_core::node::{NodeDescription, NodeState};
+use secretd_core::wire::duration_to_wire;
+use secretd_proto::code::Code;
+use secretd_proto::id::{NodeId, SessionId};
+use secretd_proto::v1;
+use secretd_proto::v1::dispatcher_server::Dispatcher;
+use secretd_store::{Op, Store};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use self::broker::Broker;
+use self::feed::Feed;
+use self::session::{HEARTBEAT, Opened, Sessions};
+use crate::api::Messages;
+use crate::refusal::Refusal;
+
+/// The Dispatcher service.
+#[derive(Debug, Clone)]
+pub(crate) struct DispatcherService {
+    store: Store,
+    sessions: Sessions,
+    broker: Broker,
+}
+
+impl DispatcherService {
+    pub(crate) fn new(store: Store, sessions: Sessions, broker: Broker) -> Self {
+        Self { store, sessions, broker }
+    }
+
+    /// Records that a node is there, and what it says of itself.
+    async fn greet(&self, node: NodeId, description: NodeDescription) -> Result<(), Refusal> {
+        let view = self.store.view();
+        if view.cluster().is_none() {
+            return Err(Refusal::not_initialized());
+        }
+        let known = view
+            .node(&node)
+            .ok_or_else(|| Refusal::new(Code::NotFound, format!("node {node} is not part of this cluster")))?;
+        let mut ops = Vec::new();
+        if known.description != description {
+            ops.push(Op::SetNodeDescription { id: node, description });
+        }
+        if known.state != NodeState::Ready {
+            ops.push(Op::SetNodeStatus { id: node, state: NodeState::Ready, message: String::new() });
+        }
+        if !ops.is_empty() {
+            self.store.propose(ops).await?;
+        }
+        Ok(())
+    }
+
+    fn session(&self, text: &str) -> Result<(NodeId, CancellationToken), Refusal> {
+        let session: Option<SessionId> = text.parse().ok();
+        session.and_then(|session| self.sessions.find(session)).ok_or_else(no_session)
+    }
+}
+
+fn no_session() -> Refusal {
+    Refusal::new(Code::NotFound, "there is no such session (any more): begin a new one")
+}
+
+#[tonic::async_trait]
+impl Dispatcher for DispatcherService {
+    type SessionStream = Messages<v1::SessionMessage>;
+    type AssignmentsStream = Messages<v1::AssignmentsMessage>;
+    type WorkStream = Messages<v1::WorkInput>;
+
+    async fn session(&self, request: Request<v1::SessionRequest>) -> Result<Response<Self::SessionStream>, Status> {
+        let v1::SessionRequest { node_id, description } = request.into_inner();
+        let node: NodeId = node_id.parse().map_err(Refusal::invalid)?;
+        let missing = || Refusal::invalid("the node has no description");
+        let description = NodeDescription::from(description.ok_or_else(missing)?);
+        let opened = self.sessions.open(node);
+        let id = opened.id;
+        if let Err(refusal) = self.greet(node, description).await {
+            self.sessions.close(id);
+            return Err(refusal.into());
+        }
+        tracing::info!(node = %node, session = %id, "the node's agent is connected");
+        let first =
+            v1::SessionMessage { session_id: id.to_string(), heartbeat: Some(duration_to_wire(HEARTBEAT)), work: None };
+        let work = stream::unfold(Some(opened), |opened| async {
+            let Opened { id, mut work, ended } = opened?;
+            tokio::select! {
+                biased;
+                () = ended.cancelled() => {
+                    let message = "the session has ended: the node has a newer one, or has missed its heartbeats";
+                    Some((Err(Status::from(Refusal::new(Code::NotFound, message))), None))
+                }
+                request = work.recv() => { // cancel-safe, says mpsc
+                    let message = v1::SessionMessage { session_id: id.to_string(), heartbeat: None, work: Some(request?) };
+                    Some((Ok(message), Some(Opened { id, work, ended })))
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(first)).chain(work))))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let session: Option<SessionId> = request.into_inner().session_id.parse().ok();
+        session.and_then(|session| self.sessions.beat(session)).ok_or_else(no_session)?;
+        Ok(Response::new(v1::HeartbeatResponse {}))
+    }
+
+    async fn assignments(
+        &self,
+        request: Request<v1::AssignmentsRequest>,
+    ) -> Result<Response<Self::AssignmentsStream>, Status> {
+        let (node, ended) = self.session(&request.into_inner().session_id)?;
+        let feed = Feed::new(&self.store, node, ended);
+        Ok(Response::new(Box::pin(stream::unfold(Some(feed), |feed| async {
+            let mut feed = feed?;
+            match feed.next().await {
+                Ok(message) => Some((Ok(message), Some(feed))),
+                Err(status) => Some((Err(status), None)),
+            }
+        }))))
+    }
+
+    async fn update_task_status(
+        &self,
+        request: Request<v1::UpdateTaskStatusRequest>,
+    ) -> Result<Response<v1::UpdateTaskStatusResponse>, Status> {
+        let v1::UpdateTaskStatusRequest { session_id, updates } = request.into_inner();
+        let (node, _) = self.session(&session_id)?;
+        report::record(&self.store, node, updates).await?;
+        Ok(Response::new(v1::UpdateTaskStatusResponse {}))
+    }
+
+    async fn update_node(
+        &self,
+        request: Request<v1::UpdateNodeRequest>,
+    ) -> Result<Response<v1::UpdateNodeResponse>, Status> {
+        let v1::UpdateNodeRequest { session_id, description } = request.into_inner();
+        let (node, _) = self.session(&session_id)?;
+        let missing = || Refusal::invalid("the node has no description");
+        self.greet(node, NodeDescription::from(description.ok_or_else(missing)?)).await?;
+        Ok(Response::new(v1::UpdateNodeResponse {}))
+    }
+
+    async fn work(&self, request: Request<Streaming<v1::WorkOutput>>) -> Result<Response<Self::WorkStream>, Status> {
+        let inputs = self.broker.join(request.into_inner()).await?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(inputs).map(Ok))))
+    }
+}

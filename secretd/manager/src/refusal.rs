@@ -3,7 +3,10 @@
 //! Every operation has its own typed error; each of them says which [`Code`] it is, so that callers may match on codes
 //! and never on texts.
 
+use secretd_core::wire::WireError;
 use secretd_proto::code::{Class, Code, METADATA_KEY};
+use secretd_proto::name::{SecretName, ServiceName};
+use secretd_store::{Conflict, ObjectKind, ProposeError};
 use tonic::metadata::MetadataValue;
 use tonic::{Code as Grpc, Status};
 
@@ -40,6 +43,74 @@ impl From<Refusal> for Status {
         let mut status = Self::new(grpc(refusal.code), refusal.message);
         status.metadata_mut().insert(METADATA_KEY, MetadataValue::from_static(refusal.code.as_str()));
         status
+    }
+}
+
+/// An error of the store, in Docker's words where Docker has them.
+impl From<ProposeError> for Refusal {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Conflict(conflict) => conflict.into(),
+            ProposeError::PayloadLength { .. } => Self::invalid(error),
+            ProposeError::Full => Self::new(Code::StorageFull, error),
+            ProposeError::Storage(_) | ProposeError::Closed => Self::new(Code::Storage, error),
+            ProposeError::NoQuorum { .. } => Self::new(Code::NoQuorum, error),
+        }
+    }
+}
+
+impl From<Conflict> for Refusal {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::AlreadyInitialized => {
+                Self::new(Code::AlreadyInitialized, "this node is already part of a cluster")
+            }
+            Conflict::NotInitialized => Self::not_initialized(),
+            Conflict::NameTaken { kind: ObjectKind::Service, name } => Self::new(
+                Code::NameConflict,
+                format!("name conflicts with an existing object: service {name} already exists"),
+            ),
+            Conflict::NameTaken { kind, name } => {
+                Self::new(Code::NameConflict, format!("{kind} {name} already exists"))
+            }
+            Conflict::IdTaken { kind, id } => {
+                Self::new(Code::NameConflict, format!("{kind} with the id {id} already exists"))
+            }
+            Conflict::NotFound { kind, id } => Self::new(Code::NotFound, format!("{kind} {id} not found")),
+            Conflict::GrantedSecretMissing { name, .. } => {
+                Self::invalid(format!("secret not found: {name} (--secret)"))
+            }
+            Conflict::PinnedVersionMissing { .. } | Conflict::NameChanged { .. } => Self::invalid(conflict),
+            Conflict::OutOfSequence { .. } => Self::new(
+                Code::OutOfSequence,
+                "update out of sequence: the service has changed since it was read, read it again and repeat the update",
+            ),
+            Conflict::SecretOutOfSequence { expected, actual, .. } => Self::new(
+                Code::OutOfSequence,
+                format!(
+                    "update out of sequence: the secret is at version {}, not {}: read it again and repeat the update",
+                    actual.0, expected.0
+                ),
+            ),
+            Conflict::SecretInUse { name, services } => Self::new(Code::InUse, in_use(&name, &services)),
+            Conflict::TaskRegression { .. } | Conflict::NotAtNode { .. } | Conflict::NotAssignable { .. } => {
+                Self::new(Code::OutOfSequence, conflict)
+            }
+        }
+    }
+}
+
+fn in_use(name: &SecretName, services: &[ServiceName]) -> String {
+    let list: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
+    let noun = if services.len() == 1 { "service" } else { "services" };
+    format!("secret '{name}' is in use by the following {noun}: {}", list.join(", "))
+}
+
+/// A field of the request that is no value of its kind.
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Self {
+        // What is wrong with a name says so itself.
+        if error.field == "name" { Self::invalid(error.reason) } else { Self::invalid(error) }
     }
 }
 

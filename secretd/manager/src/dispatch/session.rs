@@ -82,6 +82,11 @@ impl Sessions {
         Opened { id, work, ended }
     }
 
+    /// Ends a session that could not begin.
+    pub(crate) fn close(&self, session: SessionId) {
+        self.registry.lock().nodes.retain(|_, entry| !entry.has(session));
+    }
+
     /// Puts off the time at which the session's node counts as down. `None` when there is no such session (any more).
     pub(crate) fn beat(&self, session: SessionId) -> Option<NodeId> {
         let mut registry = self.registry.lock();

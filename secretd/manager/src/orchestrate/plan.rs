@@ -86,12 +86,6 @@ impl Situation<'_> {
 }
 
 impl Plan {
-    /// Whether there is nothing to do, now.
-    pub(crate) fn is_empty(&self) -> bool {
-        let nothing = Self { wake_at: self.wake_at, ..Self::default() };
-        *self == nothing
-    }
-
     fn wake(&mut self, due: Timestamp) {
         self.wake_at = earliest(self.wake_at, due);
     }

@@ -1,0 +1,232 @@
+//! The Control service: what sctl speaks to. Thin: each group of calls has a file that resolves references, asks the pure
+//! rules, and proposes.
+//!
+//! Whoever reaches this service may use it: the binary lets in root and the group `secretd` alone.
+
+mod cluster;
+mod events;
+mod exec;
+mod logs;
+mod nodes;
+mod secrets;
+mod services;
+mod tasks;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use secretd_core::seam::clock::Clock;
+use secretd_core::time::Timestamp;
+use secretd_proto::v1;
+use secretd_proto::v1::control_server::Control;
+use secretd_store::{Store, View};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::audit::Peer;
+use crate::dispatch::broker::Broker;
+use crate::event::Events;
+use crate::manager::Facts;
+use crate::refusal::Refusal;
+
+/// What the calls need.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) events: Events,
+    pub(crate) broker: Broker,
+    pub(crate) facts: watch::Receiver<Facts>,
+    pub(crate) version: String,
+}
+
+impl Context {
+    /// The state of the cluster.
+    ///
+    /// # Errors
+    /// When there is no cluster yet.
+    fn view(&self) -> Result<View, Refusal> {
+        let view = self.store.view();
+        if view.cluster().is_some() { Ok(view) } else { Err(Refusal::not_initialized()) }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// The Control service.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlService {
+    context: Context,
+}
+
+impl ControlService {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+/// Messages of a streaming call.
+pub(crate) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn answer<T>(outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    outcome.map(Response::new).map_err(Status::from)
+}
+
+/// The request's message, and who sent it.
+fn open<T>(request: Request<T>) -> (Option<Peer>, T) {
+    (Peer::of(request.extensions()), request.into_inner())
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    type WatchServiceStream = Messages<v1::WatchServiceResponse>;
+    type ServiceLogsStream = Messages<v1::LogRecord>;
+    type ExecStream = Messages<v1::ExecOutput>;
+    type WatchEventsStream = Messages<v1::Event>;
+
+    async fn init_cluster(
+        &self,
+        request: Request<v1::InitClusterRequest>,
+    ) -> Result<Response<v1::InitClusterResponse>, Status> {
+        let (peer, request) = open(request);
+        answer(cluster::init(&self.context, peer, request).await)
+    }
+
+    async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, Status> {
+        answer(cluster::info(&self.context, request.into_inner()))
+    }
+
+    async fn get_sealing_key(
+        &self,
+        request: Request<v1::GetSealingKeyRequest>,
+    ) -> Result<Response<v1::GetSealingKeyResponse>, Status> {
+        answer(cluster::sealing_key(&self.context, request.into_inner()))
+    }
+
+    async fn create_secret(
+        &self,
+        request: Request<v1::CreateSecretRequest>,
+    ) -> Result<Response<v1::CreateSecretResponse>, Status> {
+        let (peer, request) = open(request);
+        answer(secrets::create(&self.context, peer, request).await)
+    }
+
+    async fn update_secret(
+        &self,
+        request: Request<v1::UpdateSecretRequest>,
+    ) -> Result<Response<v1::UpdateSecretResponse>, Status> {
+        let (peer, request) = open(request);
+        answer(secrets::update(&self.context, peer, request).await)
+    }
+
+    async fn get_secret(
+        &self,
+        request: Request<v1::GetSecretRequest>,
+    ) -> Result<Response<v1::GetSecretResponse>, Status> {
+        answer(secrets::get(&self.context, request.into_inner()))
+    }
+
+    async fn list_secrets(
+        &self,
+        request: Request<v1::ListSecretsRequest>,
+    ) -> Result<Response<v1::ListSecretsResponse>, Status> {
+        answer(secrets::list(&self.context, request.into_inner()))
+    }
+
+    async fn remove_secret(
+        &self,
+        request: Request<v1::RemoveSecretRequest>,
+    ) -> Result<Response<v1::RemoveSecretResponse>, Status> {
+        let (peer, request) = open(request);
+        answer(secrets::remove(&self.context, peer, request).await)
+    }
+
+    async fn create_service(
+        &self,
+        request: Request<v1::CreateServiceRequest>,
+    ) -> Result<Response<v1::CreateServiceResponse>, Status> {
+        let (peer, request) = open(request);
+        answer(services::create(&self.context, peer, request).await)
+    }
+
+    async fn update_service(
+        &self,
+        request: Request<v1::UpdateServiceRequest>,
+    ) -> Result<Response<v1::UpdateServiceResponse>, Status> {
+        let (peer, request) = open(request);
+        answer(services::update(&self.context, peer, request).await)
+    }
+
+    async fn get_service(
+        &self,
+        request: Request<v1::GetServiceRequest>,
+    ) -> Result<Response<v1::GetServiceResponse>, Status> {
+        answer(services::get(&self.context, request.into_inner()))
+    }
+
+    async fn list_services(
+        &self,
+        request: Request<v1::ListServicesRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+        answer(services::list(&self.context, request.into_inner()))
+    }
+
+    async fn remove_service(
+        &self,
+        request: Request<v1::RemoveServiceRequest>,
+    ) -> Result<Response<v1::RemoveServiceResponse>, Status> {
+        let (peer, request) = open(request);
+        answer(services::remove(&self.context, peer, request).await)
+    }
+
+    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::GetTaskResponse>, Status> {
+        answer(tasks::get(&self.context, request.into_inner()))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<v1::ListTasksRequest>,
+    ) -> Result<Response<v1::ListTasksResponse>, Status> {
+        answer(tasks::list(&self.context, request.into_inner()))
+    }
+
+    async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
+        answer(nodes::get(&self.context, request.into_inner()))
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        answer(nodes::list(&self.context, request.into_inner()))
+    }
+
+    async fn watch_service(
+        &self,
+        request: Request<v1::WatchServiceRequest>,
+    ) -> Result<Response<Self::WatchServiceStream>, Status> {
+        answer(services::watch(&self.context, &request.into_inner()))
+    }
+
+    async fn service_logs(
+        &self,
+        request: Request<v1::ServiceLogsRequest>,
+    ) -> Result<Response<Self::ServiceLogsStream>, Status> {
+        answer(logs::follow(&self.context, request.into_inner()).await)
+    }
+
+    async fn exec(&self, request: Request<Streaming<v1::ExecInput>>) -> Result<Response<Self::ExecStream>, Status> {
+        let (peer, input) = open(request);
+        exec::start(&self.context, peer, input).await.map(Response::new)
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        answer(events::watch(&self.context, request.into_inner()))
+    }
+}

@@ -1,0 +1,85 @@
+//! A whole service: every rule in one place, in the order in which a user would want to hear of them.
+
+use std::time::Duration;
+
+use secretd_core::service::{NetworkMode, ServiceMode, ServiceSpec};
+use secretd_proto::id::SecretId;
+use secretd_proto::name::{SecretName, ServiceName};
+
+use super::{container, image, kernel, log, mount, resource, secret};
+
+/// More replicas than any cluster of this release has been run with; one more zero is a typing error.
+const MAX_REPLICAS: u64 = 100_000;
+/// Longer waits are typing errors; they would also not fit the wire's durations everywhere.
+const MAX_DURATION: Duration = Duration::from_hours(24 * 365);
+
+/// Why a service is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidService {
+    #[error(transparent)]
+    Image(#[from] image::InvalidImage),
+    #[error(transparent)]
+    Container(#[from] container::InvalidContainer),
+    #[error(transparent)]
+    Mount(#[from] mount::InvalidMount),
+    #[error(transparent)]
+    Secret(#[from] secret::InvalidGrant),
+    #[error("mount and secret have the same target: {0} (--mount target=, --secret target=)")]
+    MountOverSecret(String),
+    #[error(transparent)]
+    Kernel(#[from] kernel::InvalidKernel),
+    #[error(transparent)]
+    Resource(#[from] resource::InvalidResource),
+    #[error(transparent)]
+    Log(#[from] log::InvalidLog),
+    #[error("invalid replicas value {0}: it must be at most {MAX_REPLICAS} (--replicas)")]
+    Replicas(u64),
+    #[error("invalid duration {}s: it must be at most a year ({flag})", value.as_secs())]
+    Duration { value: Duration, flag: &'static str },
+    #[error("renaming services is not supported: the service's name is {have}")]
+    Renamed { have: ServiceName },
+}
+
+/// Checks a service; `lookup` knows secrets.
+pub(crate) fn check(
+    spec: &ServiceSpec,
+    lookup: impl Fn(SecretId, &SecretName) -> Option<secret::Known>,
+) -> Result<(), InvalidService> {
+    let task = &spec.task;
+    image::check(&task.container.image)?;
+    container::check(&task.container)?;
+    mount::check(&task.container.mounts)?;
+    secret::check(&task.container.secrets, lookup)?;
+    let of_both = task.container.mounts.iter().map(|mount| &mount.target);
+    let is_secret = |target: &&String| task.container.secrets.iter().any(|grant| grant.target == **target);
+    if let Some(target) = of_both.filter(|target| is_secret(&target)).next() {
+        return Err(InvalidService::MountOverSecret(target.clone()));
+    }
+    kernel::check(&task.container, task.network == NetworkMode::Host)?;
+    resource::check(&task.resources)?;
+    log::check(&task.log)?;
+    let ServiceMode::Replicated { replicas } = spec.mode;
+    if replicas > MAX_REPLICAS {
+        return Err(InvalidService::Replicas(replicas));
+    }
+    check_durations(spec)
+}
+
+fn check_durations(spec: &ServiceSpec) -> Result<(), InvalidService> {
+    let durations = [
+        (spec.task.container.stop_grace_period, "--stop-grace-period"),
+        (spec.task.restart.delay, "--restart-delay"),
+        (spec.task.restart.window, "--restart-window"),
+        (spec.update.delay, "--update-delay"),
+        (spec.update.monitor, "--update-monitor"),
+    ];
+    match durations.into_iter().find(|(value, _)| *value > MAX_DURATION) {
+        Some((value, flag)) => Err(InvalidService::Duration { value, flag }),
+        None => Ok(()),
+    }
+}
+
+/// Checks that an update leaves the name as it is.
+pub(crate) fn check_name(have: &ServiceName, wanted: &ServiceName) -> Result<(), InvalidService> {
+    if have == wanted { Ok(()) } else { Err(InvalidService::Renamed { have: have.clone() }) }
+}
