@@ -31,6 +31,17 @@ impl Caller {
     }
 }
 
+/// Why a process cannot be the shim of a task.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HoldError {
+    /// The process is gone, or the kernel has no process descriptors (before 5.3).
+    #[error("the peer's process cannot be held: {0}")]
+    Gone(io::Error),
+    /// The kernel would name callers by their numbers in that namespace, which mean other processes here.
+    #[error("the peer is not in the pid namespace of secret-fs")]
+    Namespace,
+}
+
 /// The process that attached a task's filesystem: it alone may wake the watchers.
 #[derive(Debug)]
 pub(crate) struct Shim {
@@ -42,10 +53,12 @@ impl Shim {
     /// Holds on to the process at the other end of a connection, which waits for an answer.
     ///
     /// # Errors
-    /// When the process is gone, or the kernel has no process descriptors (before 5.3).
-    pub(crate) fn hold(pid: Pid) -> io::Result<Self> {
-        let process = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { pid: pid.as_raw_nonzero().get().unsigned_abs(), process })
+    /// See [`HoldError`].
+    pub(crate) fn hold(pid: Pid) -> Result<Self, HoldError> {
+        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| HoldError::Gone(error.into()))?;
+        let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        let status = read(&format!("/proc/{pid}/status")).map_err(HoldError::Gone)?;
+        if numbers_in_namespaces(&status) == 1 { Ok(Self { pid, process }) } else { Err(HoldError::Namespace) }
     }
 
     /// Whether a thread id is the shim's first (and only) thread: the process must still live, as its number may have
@@ -68,9 +81,21 @@ fn thread_group(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
+/// In how many pid namespaces a process has a number: one, when it is in the namespace of this /proc.
+fn numbers_in_namespaces(status: &str) -> usize {
+    status.lines().find_map(|line| line.strip_prefix("NSpid:")).map_or(0, |numbers| numbers.split_whitespace().count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn process_in_a_pid_namespace_of_its_own_has_more_numbers() {
+        assert_eq!(numbers_in_namespaces("Name:\tx\nNSpid:\t4711\nVmPeak: 1\n"), 1);
+        assert_eq!(numbers_in_namespaces("NSpid:\t4711\t1\n"), 2);
+        assert_eq!(numbers_in_namespaces("Name:\tx\n"), 0);
+    }
 
     #[test]
     fn process_of_a_thread_is_its_thread_group() {

@@ -22,6 +22,9 @@ use crate::view::{Content, Stale, TaskView, file_of};
 /// What the kernel must drop, and through which mount.
 pub(crate) type Notices = Option<(Notifier, Vec<Stale>)>;
 
+/// The payloads that a set of grants opens, each once.
+type Opened = Vec<Arc<Payload>>;
+
 /// All published tasks.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -190,7 +193,7 @@ impl Registry {
         cluster: ClusterId,
         node: NodeId,
         grants: &[Grant],
-    ) -> Result<(Vec<File<Content>>, Vec<Arc<Payload>>), Refusal> {
+    ) -> Result<(Vec<File<Content>>, Opened), Refusal> {
         self.check(task, grants)?;
         let mut opened: HashMap<(SecretId, u64), Arc<Payload>> = HashMap::new();
         let mut files = Vec::with_capacity(grants.len());

@@ -137,7 +137,7 @@ impl Server {
             let mut registry = self.registry.lock();
             (registry.view(task)?, registry.number_attachment())
         };
-        let shim = Shim::hold(peer.pid).map_err(|error| Refusal::Descriptor(format!("the peer's process: {error}")))?;
+        let shim = Shim::hold(peer.pid).map_err(|error| Refusal::Descriptor(error.to_string()))?;
         let (audit, bounce) = (Arc::clone(&self.audit), Arc::clone(&self.bounce));
         let filesystem = TaskFilesystem { view: Arc::clone(&view), cgroup, shim, audit, bounce };
 

@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 
 use secretd_proto::fs::{CgroupPaths, Grant, Refusal, Request, Response, Target};
 use secretd_proto::id::{NodeId, SecretId, TaskId};
-use secretd_sys::frame;
+use secretd_sys::{frame, mount_api};
 
 use crate::container::Container;
-use crate::lab::{Cluster, Control, Lab, append};
+use crate::lab::{Cluster, Control, Lab, MOUNTER_ROLE, append};
 
 const EACCES: &str = "errno 13";
 const EROFS: &str = "errno 30";
@@ -135,6 +136,28 @@ pub(crate) fn caller_outside_the_control_group_is_refused_and_recorded() {
         assert!(line.ends_with("\"outcome\":\"refused\",\"reason\":\"cgroup\"}"), "{lines:?}");
     }
     assert_eq!(lab.status().opens, (1, 2));
+}
+
+pub(crate) fn caller_that_the_kernel_does_not_name_is_refused() {
+    let (lab, cluster, mut container) = (Lab::start(), Cluster::new(), Container::start("unnamed"));
+    let task = lab.publish(&cluster, &[(&cluster.seal("pw", b"hunter2"), "pw")]);
+    let (handover, outer) = (lab.path("handover.sock"), lab.path("outer"));
+    let listener = UnixListener::bind(&handover).unwrap();
+    fs::create_dir(&outer).unwrap();
+    // The mounter's pid namespace ends with it: to the filesystem every caller is outside of it.
+    let mut mounter = Command::new("unshare");
+    mounter.args(["--pid", "--fork", "--"]).arg(std::env::current_exe().unwrap()).arg(MOUNTER_ROLE);
+    mounter.arg(lab.socket()).arg(handover).arg(task.to_string()).arg(&outer);
+    assert!(mounter.status().unwrap().success());
+    let (answer, fds) = frame::receive::<Response>(&listener.accept().unwrap().0).unwrap();
+    assert!(matches!(answer, Response::Refused(Refusal::Descriptor(_))), "{answer:?}");
+    let attach = Request::Attach { task, cgroup: container.cgroup.clone() };
+    assert_eq!(lab.control.ask_with(&attach, &[fds[0].as_fd()]), Response::Done);
+
+    assert_eq!(container.open(outer.join("secrets/pw").to_str().unwrap()), Err(EACCES.to_owned()));
+    mount_api::detach(outer.to_str().unwrap()).unwrap();
+    let line = lab.audit_lines().remove(0);
+    assert!(line.contains("\"tid\":0,") && line.contains("\"reason\":\"no-thread\""), "{line}");
 }
 
 pub(crate) fn passed_on_descriptor_gives_nothing() {

@@ -82,7 +82,7 @@ impl Container {
     pub(crate) fn read(&mut self, file: &str, length: usize) -> Result<Vec<u8>, String> {
         let answer = self.tell(&format!("read {file} {length}"));
         match answer.strip_prefix("ok ") {
-            Some(hex) => Ok(hex.as_bytes().chunks(2).map(|pair| hex_byte(pair)).collect()),
+            Some(hex) => Ok(hex.as_bytes().chunks(2).map(hex_byte).collect()),
             None if answer == "ok" => Ok(Vec::new()),
             None => Err(answer),
         }

@@ -135,6 +135,21 @@ impl Drop for Mount {
     }
 }
 
+/// The argument that makes the test binary one that mounts in a pid namespace of its own: `CONTROL HANDOVER TASK PATH`.
+pub(crate) const MOUNTER_ROLE: &str = "mounter";
+
+/// Mounts a FUSE filesystem, is refused as its shim, hands the device over, and ends; the mount stays.
+pub(crate) fn run_mounter(arguments: &[String]) {
+    let [control, handover, task, path] = arguments else { panic!("{arguments:?}") };
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+    let mount = mount_api::fuse(device.as_fd(), c"secret-fs", mount_api::FuseOwner { uid: 0, gid: 0 }).unwrap();
+    mount_api::attach(mount.as_fd(), File::open("/").unwrap().as_fd(), path).unwrap();
+    let cgroup = CgroupPaths { lines: vec![("pids".to_owned(), "/any".to_owned())] };
+    let request = Request::Attach { task: task.parse().unwrap(), cgroup };
+    let answer = Control::connect(Path::new(control)).0.ask_with(&request, &[device.as_fd()]);
+    frame::send(&UnixStream::connect(handover).unwrap(), &answer, &[device.as_fd()]).unwrap();
+}
+
 /// A connection to the control socket.
 pub(crate) struct Control(UnixStream);
 
