@@ -286,3 +286,6 @@ fn failure<E: Into<redb::Error>>(step: &'static str) -> impl Fn(E) -> StorageFai
         other => StorageFailure::Io { step, source: std::io::Error::other(other.to_string()) },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,8 @@ use secretd_sealing::key::PrivateKey;
 use zeroize::Zeroizing;
 
 pub(crate) use self::raft::{
-    Applied, decode_applied, decode_entry, decode_log_id, decode_vote, encode_applied, encode_entry,
-    encode_log_id, encode_vote,
+    Applied, decode_applied, decode_entry, decode_log_id, decode_vote, encode_applied, encode_entry, encode_log_id,
+    encode_vote,
 };
 use crate::failure::StorageFailure;
 use crate::op::PayloadRef;

@@ -196,7 +196,7 @@ impl Engine {
     }
 }
 
-fn refused(directory: &Utf8Path, step: &'static str, source: std::io::Error) -> OpenError {
+pub(super) fn refused(directory: &Utf8Path, step: &'static str, source: std::io::Error) -> OpenError {
     let directory = directory.to_owned();
     match source.kind() {
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => OpenError::NotWritable { directory, source },
