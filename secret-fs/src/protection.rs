@@ -90,6 +90,13 @@ impl Protections {
             ),
             Protection::Unlocked => weaknesses.push("no memory can be locked: plaintext may be swapped out".to_owned()),
         }
+        if std::fs::read("/sys/module/fuse/parameters/allow_sys_admin_access")
+            .is_ok_and(|value| value.starts_with(b"Y"))
+        {
+            weaknesses.push(
+                "fuse.allow_sys_admin_access is on: root of the host may enter mounts of user namespaces".to_owned(),
+            );
+        }
         Ok(Self { memory, sandbox: vec!["no-core", "not-dumpable"], weaknesses })
     }
 

@@ -101,6 +101,27 @@ pub(crate) fn rotation_wakes_watchers_and_open_files_keep_their_version() {
     assert_eq!(lab.control.refusal(&absent), Refusal::Target("/run/secrets/absent".into()));
 }
 
+pub(crate) fn reads_during_rotations_give_whole_versions() {
+    let (lab, cluster, mut container) = (Lab::start(), Cluster::new(), Container::start("during"));
+    let bytes = |version: u8| vec![version; 10_000 + usize::from(version)];
+    let first = cluster.seal("pw", &bytes(1));
+    let task = lab.publish(&cluster, &[(&first, "pw")]);
+    let mount = lab.mount(task, &container.cgroup);
+    container.begin(&format!("hammer {} 150", mount.file("pw")));
+
+    for version in 2..=150_u8 {
+        let next = cluster.seal_version(first.binding.secret, "pw", u64::from(version), &bytes(version));
+        lab.control.ask(&next.store());
+        let grants = vec![cluster.grant(&lab, &next, task, "pw", u64::from(version))];
+        assert!(matches!(lab.control.ask(&Request::Update { task, grants }), Response::Changed(_)));
+        mount.wake("pw");
+    }
+
+    assert_eq!(container.answer(), "ok");
+    assert_eq!(container.cat(&mount.file("pw")).unwrap(), bytes(150));
+    assert_eq!(lab.status().payload_bytes, 10_150);
+}
+
 pub(crate) fn retraction_ends_reading_of_open_files() {
     let (lab, cluster, mut container) = (Lab::start(), Cluster::new(), Container::start("retraction"));
     let task = lab.publish(&cluster, &[(&cluster.seal("pw", b"hunter2"), "pw")]);

@@ -66,7 +66,17 @@ impl Container {
 
     /// Tells it one thing and gives its answer: `ok ...` or `errno N`.
     pub(crate) fn tell(&mut self, line: &str) -> String {
+        self.begin(line);
+        self.answer()
+    }
+
+    /// Tells it one thing; [`Container::answer`] gives its answer later.
+    pub(crate) fn begin(&mut self, line: &str) {
         writeln!(self.input, "{line}").unwrap();
+    }
+
+    /// The answer to what it was told last.
+    pub(crate) fn answer(&mut self) -> String {
         let mut answer = String::new();
         self.output.read_line(&mut answer).unwrap();
         answer.trim_end().to_owned()
@@ -163,6 +173,7 @@ impl Inside {
             }
             ["watch", path] => self.watch(path),
             ["events", last] => self.events(last),
+            ["hammer", path, last] => hammer(path, last),
             ["time", path, count] => time(path, count),
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
@@ -217,6 +228,21 @@ fn read(file: &File, length: &str) -> io::Result<String> {
     let mut bytes = vec![0; length.parse().unwrap()];
     let count = file.read_at(&mut bytes, 0)?;
     Ok(bytes[..count].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Opens and reads a file of equal bytes again and again, until these are `last`.
+fn hammer(path: &str, last: &str) -> io::Result<String> {
+    let last: u8 = last.parse().unwrap();
+    loop {
+        let bytes = fs::read(path)?;
+        let first = *bytes.first().ok_or(io::ErrorKind::UnexpectedEof)?;
+        if bytes.len() != 10_000 + usize::from(first) || bytes.iter().any(|&byte| byte != first) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if first == last {
+            return Ok(String::new());
+        }
+    }
 }
 
 /// Microseconds of open, read and close: the middle one and the 99th of 100.

@@ -30,6 +30,7 @@ const CASES: &[Case] = &cases![
     cases::container_cannot_change_anything
     cases::largest_secret_comes_in_one_read
     cases::rotation_wakes_watchers_and_open_files_keep_their_version
+    cases::reads_during_rotations_give_whole_versions
     cases::retraction_ends_reading_of_open_files
     cases::caller_outside_the_control_group_is_refused_and_recorded
     cases::caller_that_the_kernel_does_not_name_is_refused
