@@ -1,6 +1,6 @@
 //! The only process with plaintext: the FUSE filesystem of granted secrets.
 //!
-//! Reading order: [`protection`] (how it locks itself in), [`server`] (what it is asked for), [`registry`] (which task
+//! Reading order: [`start`], [`protection`] (how it locks itself in), [`server`] (what it is asked for), [`registry`] (which task
 //! has which secrets), [`payload`] and [`bounce`] (where plaintext lives), [`view`] and [`tree`] (what a task sees),
 //! [`filesystem`] and [`access`] (who may open it), [`audit`] (what is recorded).
 //!
@@ -19,24 +19,14 @@ mod protection;
 mod registry;
 mod server;
 mod session;
+mod start;
 mod tree;
 mod view;
 
 use std::io::Write;
-use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
-use secretd_sys::inherited;
 
 use crate::args::Args;
-use crate::audit::Audit;
-use crate::bounce::Bounce;
-use crate::node_key::NodeKey;
-use crate::protection::Protections;
-use crate::registry::Registry;
-use crate::server::Server;
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
@@ -46,27 +36,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(args) {
+    match start::run(args) {
         Ok(never) => match never {},
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
         }
     }
-}
-
-fn run(args: Args) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
-    let listener = UnixListener::from(inherited::take(args.listen_fd)?);
-    let audit = Arc::new(Audit::new(inherited::take(args.audit_fd)?)?);
-    secretd_sys::allocator::limit();
-    let mut protections = Protections::prepare()?;
-    let memory = protections.memory;
-    let key = Arc::new(NodeKey::generate(memory)?);
-    let bounce = Arc::new(Bounce::new()?);
-    protections.enter(args.identity)?;
-    let registry = Mutex::new(Registry::new(Arc::clone(&key), memory));
-    let server = Arc::new(Server { key, registry, audit, bounce, protections });
-    Ok(server::serve(&server, &listener)?)
 }
 
 fn complain(error: &dyn std::error::Error) {

@@ -1,0 +1,36 @@
+//! Brings the process up, in the only order that is safe: descriptors that were handed over before anything is opened,
+//! limits and keys while still root, the sandbox before the first thread, requests last.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use secretd_sys::inherited;
+
+use crate::args::Args;
+use crate::audit::Audit;
+use crate::bounce::Bounce;
+use crate::node_key::NodeKey;
+use crate::protection::Protections;
+use crate::registry::Registry;
+use crate::server::{self, Server};
+
+/// Starts, and serves for ever.
+///
+/// # Errors
+/// Whatever the process cannot be without: a descriptor, a key, a protection.
+pub(crate) fn run(args: Args) -> Result<Infallible, Box<dyn Error>> {
+    let listener = UnixListener::from(inherited::take(args.listen_fd)?);
+    let audit = Arc::new(Audit::new(inherited::take(args.audit_fd)?)?);
+    secretd_sys::allocator::limit();
+    let mut protections = Protections::prepare()?;
+    let memory = protections.memory;
+    let key = Arc::new(NodeKey::generate(memory)?);
+    let bounce = Arc::new(Bounce::new()?);
+    protections.enter(args.identity)?;
+    let registry = Mutex::new(Registry::new(Arc::clone(&key), memory));
+    let server = Arc::new(Server { key, registry, audit, bounce, protections });
+    Ok(server::serve(&server, &listener)?)
+}
