@@ -18,12 +18,11 @@ pub enum Request {
     WaitCreated,
     /// Starts the created container.
     Start,
-    /// Sends a signal to the container's first process, or with `all` to every process in it.
+    /// Sends a signal to the container's first process. SIGKILL ends every process in it: the kernel kills a PID
+    /// namespace with its first process (pid_namespaces(7)).
     Kill {
         /// The signal's number.
         signal: i32,
-        /// Every process of the container.
-        all: bool,
     },
     /// Answered once the container has ended.
     WaitExit,

@@ -4,7 +4,9 @@
 //! the kernel does not promise.
 
 pub mod allocator;
+pub mod child;
 pub mod frame;
 pub mod inherited;
 pub mod mount_api;
+pub mod seccomp_filter;
 pub mod secret_memory;
