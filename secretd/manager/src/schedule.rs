@@ -159,3 +159,6 @@ impl<'a> Host<'a> {
         (failures >= MAX_FAILURES, tasks, self.tasks)
     }
 }
+
+#[cfg(test)]
+mod tests;

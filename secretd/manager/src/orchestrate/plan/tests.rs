@@ -190,7 +190,7 @@ fn ended_task_is_followed_after_the_delay() {
 
     next.meta.created_at = at(95);
     World::new(service, vec![failed, next]).check(&expect![[r#"
-        desire 98 Running
+        desire 2q Running
     "#]]);
 }
 
@@ -253,7 +253,7 @@ fn replaced_task_stops_before_the_new_one_runs() {
 
     all[0].status.state = TaskState::Shutdown;
     World::new(new, all).check(&expect![[r#"
-        desire 90 Running
+        desire 2i Running
     "#]]);
 }
 
@@ -328,19 +328,19 @@ fn failed_update(action: FailureAction) -> World {
 fn failed_update_pauses_goes_on_or_rolls_back() {
     failed_update(FailureAction::Pause).check(&expect![[r#"
         create slot 1 Ready (restart)
-        desire 90 Shutdown
+        desire 2i Shutdown
         status Paused: update paused due to failure or early termination of task 000000000000000000000002i
     "#]]);
     failed_update(FailureAction::Rollback).check(&expect![[r#"
         create slot 1 Ready (restart)
-        desire 90 Shutdown
+        desire 2i Shutdown
         status RollbackStarted: update rolled back due to failure or early termination of task 000000000000000000000002i
         roll back
     "#]]);
     failed_update(FailureAction::Continue).check(&expect![[r#"
         create slot 1 Ready (restart)
         create slot 2 Ready
-        desire 90 Shutdown
+        desire 2i Shutdown
         desire 2 Shutdown
     "#]]);
 }

@@ -1,0 +1,13 @@
+//! The manager through its gRPC services, with the store in memory and an agent that speaks the Dispatcher's protocol and
+//! opens what it is granted, as secret-fs would. Time is paused: waiting takes none.
+
+mod agent;
+mod harness;
+
+mod bad_input;
+mod delivery;
+mod events;
+mod lifecycle;
+mod node_loss;
+mod update;
+mod work;
