@@ -143,3 +143,6 @@ impl Transaction {
         PayloadRef { index: self.index, slot: payload.slot() }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -16,6 +16,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, TableError};
 use rustix::fs::statvfs;
+use secretd_core::secret::SealedPayload;
 use secretd_sealing::at_rest::Sealer;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -24,6 +25,7 @@ use self::acknowledged::Acknowledged;
 pub(crate) use self::key::Key;
 pub use self::open::OpenError;
 use crate::failure::StorageFailure;
+use crate::record::encode_payload;
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
@@ -49,14 +51,31 @@ pub(crate) struct Writes(Vec<Write>);
 
 #[derive(Debug)]
 enum Write {
-    Put { key: Key, plaintext: Zeroizing<Vec<u8>> },
-    Delete { key: Key },
-    DeleteFrom { first: Key, last: Key },
+    Put {
+        key: Key,
+        plaintext: Zeroizing<Vec<u8>>,
+    },
+    /// Encoded when it is written: the payloads of a batch are in memory once.
+    PutPayload {
+        key: Key,
+        payload: Arc<SealedPayload>,
+    },
+    Delete {
+        key: Key,
+    },
+    DeleteFrom {
+        first: Key,
+        last: Key,
+    },
 }
 
 impl Writes {
     pub(crate) fn put(&mut self, key: Key, plaintext: Vec<u8>) {
         self.0.push(Write::Put { key, plaintext: Zeroizing::new(plaintext) });
+    }
+
+    pub(crate) fn put_payload(&mut self, key: Key, payload: Arc<SealedPayload>) {
+        self.0.push(Write::PutPayload { key, payload });
     }
 
     pub(crate) fn delete(&mut self, key: Key) {
@@ -223,6 +242,10 @@ impl Engine {
         match write {
             Write::Put { key, plaintext } => {
                 let sealed = self.sealer.seal(key.as_bytes(), &plaintext)?;
+                table.insert(key.as_bytes(), sealed.as_slice()).map_err(failure(STEP))?;
+            }
+            Write::PutPayload { key, payload } => {
+                let sealed = self.sealer.seal(key.as_bytes(), &encode_payload(&payload))?;
                 table.insert(key.as_bytes(), sealed.as_slice()).map_err(failure(STEP))?;
             }
             Write::Delete { key } => {

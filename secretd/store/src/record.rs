@@ -63,14 +63,15 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<Record, StorageFailure> {
     })
 }
 
-/// A payload's record.
+/// A payload's record. It is ciphertext: nothing here is wiped.
 pub(crate) fn encode_payload(payload: &SealedPayload) -> Vec<u8> {
     v1::SealedPayload::from(payload.clone()).encode_to_vec()
 }
 
 /// As [`encode_payload`], backwards.
-pub(crate) fn decode_payload(bytes: &[u8]) -> Result<SealedPayload, StorageFailure> {
-    message::<v1::SealedPayload>(bytes).map(Into::into)
+pub(crate) fn decode_payload(mut bytes: Zeroizing<Vec<u8>>) -> Result<SealedPayload, StorageFailure> {
+    let bytes = std::mem::take(&mut *bytes);
+    message::<v1::SealedPayload>(&bytes).map(Into::into)
 }
 
 fn stored_ref(version: SecretVersion, kept: KeptPayload) -> v1::StoredPayloadRef {

@@ -80,3 +80,6 @@ impl Publisher {
         published.subscribers.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ type Reply = oneshot::Sender<Result<Version, ProposeError>>;
 /// Proposals that wait for the thread; a proposer beyond them waits for room.
 const REQUESTS: usize = 256;
 /// Bytes of payloads that go into one log entry, at least one proposal.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of payloads after which the log is shortened before its number of entries asks for it.
 const SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
 /// How long a commit may take before it is given up as one without a majority.

@@ -166,7 +166,7 @@ fn write_entry(writes: &mut Writes, entry: &Entry) {
     if let EntryPayload::Normal(Batch(proposals)) = &entry.payload {
         for (_, payload) in proposals.iter().flat_map(|proposal| &proposal.ops).filter_map(Op::payload) {
             if let Some(sealed) = payload.sealed() {
-                writes.put(Key::payload(PayloadRef { index, slot: payload.slot() }), record::encode_payload(sealed));
+                writes.put_payload(Key::payload(PayloadRef { index, slot: payload.slot() }), Arc::clone(sealed));
             }
         }
     }
@@ -207,7 +207,7 @@ fn join_payloads(shared: &Shared, entry: &mut Entry) -> Result<usize, StorageFai
         let missing = || StorageFailure::Inconsistent { what: format!("{key} is missing") };
         let bytes = shared.engine.get(&key)?.ok_or_else(missing)?;
         size += bytes.len();
-        payload.join(Arc::new(decode_payload(&bytes)?));
+        payload.join(Arc::new(decode_payload(bytes)?));
     }
     Ok(size)
 }

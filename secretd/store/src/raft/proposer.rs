@@ -62,7 +62,7 @@ impl Proposer for RaftProposer {
         let engine = Arc::clone(&self.engine);
         let read = move || {
             let Some(bytes) = engine.get(&Key::payload(at))? else { return Ok(None) };
-            decode_payload(&bytes).map(|payload| Some(Arc::new(payload)))
+            decode_payload(bytes).map(|payload| Some(Arc::new(payload)))
         };
         // A read of up to half a megabyte from the disk.
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| ReadError::Closed)?;
