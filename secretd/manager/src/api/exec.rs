@@ -49,12 +49,12 @@ fn find(view: &View, start: &v1::ExecStart) -> Result<Arc<Task>, Refusal> {
             match live.as_slice() {
                 [only] => *only,
                 [] => return Err(not_running(&format!("service {}", service.spec.name))),
-                [first, ..] => {
+                several => {
                     let name = &service.spec.name;
+                    let first = several.iter().map(|task| task.slot).min().unwrap_or(1);
                     let message = format!(
-                        "service {name} has {} running tasks: name one of them, as {name}.{}",
-                        live.len(),
-                        first.slot
+                        "service {name} has {} running tasks: name one of them, as {name}.{first}",
+                        several.len()
                     );
                     return Err(Refusal::new(Code::Ambiguous, message));
                 }

@@ -146,14 +146,16 @@ impl Logs {
 
     async fn next(&mut self) -> Option<Result<v1::LogRecord, Status>> {
         loop {
+            let Some(watch) = &mut self.watch else {
+                return match self.streams.next().await {
+                    Some(record) => Some(record),
+                    None => self.end(),
+                };
+            };
             let change = tokio::select! {
                 biased;
-                Some(record) = self.streams.next() => match record {
-                    Ok(record) => return Some(Ok(record)),
-                    Err(status) => return Some(Err(status)),
-                },
-                change = next_change(&mut self.watch) => change, // cancel-safe, says Watch
-                else => return self.end(),
+                Some(record) = self.streams.next() => return Some(record), // cancel-safe: nothing is taken before it is returned
+                change = watch.next() => change, // cancel-safe, says Watch
             };
             match change {
                 Some(change) if self.is_over(&change) => self.watch = None,
@@ -164,9 +166,6 @@ impl Logs {
                     }
                 }
                 None => self.watch = None,
-            }
-            if self.watch.is_none() && self.streams.is_empty() {
-                return self.end();
             }
         }
     }
@@ -191,13 +190,6 @@ impl Logs {
             reasons.join(", ")
         );
         Some(Err(Refusal::new(Code::RemoteUnreachable, message).into()))
-    }
-}
-
-async fn next_change(watch: &mut Option<Watch>) -> Option<Arc<Change>> {
-    match watch {
-        Some(watch) => watch.next().await,
-        None => std::future::pending().await,
     }
 }
 

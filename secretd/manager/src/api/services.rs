@@ -188,7 +188,7 @@ pub(super) fn watch(
     context.view()?;
     let (view, watch) = context.store.view_and_watch();
     let id = find(&view, &request.id)?.id;
-    let watching = Watching { id, watch, next: Some(snapshot(&view, id)) };
+    let watching = Watching { id, watch, first: Some(snapshot(&view, id)), over: false };
     Ok(Box::pin(stream::unfold(watching, |mut watching| async {
         let message = watching.next().await?;
         Some((Ok(message), watching))
@@ -198,13 +198,18 @@ pub(super) fn watch(
 struct Watching {
     id: ServiceId,
     watch: Watch,
-    next: Option<v1::WatchServiceResponse>,
+    first: Option<v1::WatchServiceResponse>,
+    /// Whether the last message said that nothing is left.
+    over: bool,
 }
 
 impl Watching {
     async fn next(&mut self) -> Option<v1::WatchServiceResponse> {
-        if let Some(first) = self.next.take() {
+        if let Some(first) = self.first.take() {
             return Some(first);
+        }
+        if self.over {
+            return None;
         }
         let mut change = self.watch.next().await?;
         let mut concerned = concerns(&change, self.id);
@@ -216,14 +221,13 @@ impl Watching {
             } else if concerned {
                 break;
             } else {
-                if change.view.service(&self.id).is_none() && change.view.tasks_of_service(&self.id).next().is_none() {
-                    return None;
-                }
                 change = self.watch.next().await?;
                 concerned = concerns(&change, self.id);
             }
         }
-        Some(snapshot(&change.view, self.id))
+        let message = snapshot(&change.view, self.id);
+        self.over = message.service.is_none() && message.tasks.is_empty();
+        Some(message)
     }
 }
 

@@ -309,4 +309,6 @@ async fn carry_out(request: v1::WorkRequest, mut client: DispatcherClient<Channe
         }
     }
     drop(say(Output::Done(true)).await);
+    // Dropping the call now would take what was said back: the manager ends it when it has heard everything.
+    while let Ok(Some(_)) = inputs.message().await {}
 }
