@@ -302,6 +302,7 @@ fn closed() -> StorageFailure {
 }
 
 /// Translates the engine's errors, of all its kinds.
+#[allow(clippy::wildcard_enum_match_arm)] // the engine's enum grows
 fn failure<E: Into<redb::Error>>(step: &'static str) -> impl Fn(E) -> StorageFailure {
     move |error| match error.into() {
         redb::Error::Io(source) => StorageFailure::Io { step, source },

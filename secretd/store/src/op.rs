@@ -16,6 +16,7 @@ use secretd_sealing::key::PrivateKey;
 
 /// One change. `meta` of the objects that it carries is ignored: applying sets it.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // lives for one proposal, a few at a time
 pub enum Op {
     /// Founds the cluster, with its first node. Refused when there is one.
     InitCluster {
@@ -232,20 +233,20 @@ impl Op {
 
     /// The payload of an operation that brings one.
     pub(crate) fn payload(&self) -> Option<(u32, &Payload)> {
-        match self {
-            Self::CreateSecret { length, payload, .. } => Some((*length, payload)),
-            Self::UpdateSecret { payload, .. } => payload.as_ref().map(|(length, payload)| (*length, payload)),
-            _ => None,
+        if let Self::CreateSecret { length, payload, .. }
+        | Self::UpdateSecret { payload: Some((length, payload)), .. } = self
+        {
+            return Some((*length, payload));
         }
+        None
     }
 
     /// As [`Op::payload`], to be changed.
     pub(crate) fn payload_mut(&mut self) -> Option<&mut Payload> {
-        match self {
-            Self::CreateSecret { payload, .. } => Some(payload),
-            Self::UpdateSecret { payload, .. } => payload.as_mut().map(|(_, payload)| payload),
-            _ => None,
+        if let Self::CreateSecret { payload, .. } | Self::UpdateSecret { payload: Some((_, payload)), .. } = self {
+            return Some(payload);
         }
+        None
     }
 }
 

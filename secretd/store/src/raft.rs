@@ -13,4 +13,6 @@ pub(crate) mod proposer;
 mod shared;
 mod snapshot;
 #[cfg(test)]
+mod snapshot_test;
+#[cfg(test)]
 mod suite_test;

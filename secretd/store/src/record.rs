@@ -100,6 +100,7 @@ fn required<T>(field: &'static str, value: Option<T>) -> Result<T, StorageFailur
 }
 
 /// The seal was right, so this program wrote it, or a newer one.
+#[allow(clippy::needless_pass_by_value)] // for map_err
 fn unknown(error: WireError) -> StorageFailure {
     StorageFailure::Inconsistent { what: error.to_string() }
 }

@@ -27,10 +27,12 @@ fn after(proposals: Vec<Vec<Op>>) -> State {
     (1..).zip(proposals).fold(State::default(), |state, (index, ops)| propose(&state, index, ops).unwrap().state)
 }
 
+#[allow(clippy::needless_pass_by_value)] // tables read better
 fn check(state: &State, op: Op, expect: Conflict) {
     assert_eq!(propose(state, 1000, vec![op]).unwrap_err(), expect);
 }
 
+#[allow(clippy::needless_pass_by_value)] // tables read better
 fn not_found(kind: ObjectKind, id: impl ToString) -> Conflict {
     Conflict::NotFound { kind, id: id.to_string() }
 }

@@ -151,7 +151,9 @@ impl Engine {
         let damaged = |source| OpenError::Damaged { directory: directory.clone(), source };
         let found = self.number(&Key::SEQUENCE).map_err(|source| match source {
             StorageFailure::Damaged { .. } => OpenError::OtherKey { directory: directory.clone() },
-            source => OpenError::Storage { directory: directory.clone(), source: Arc::new(source) },
+            StorageFailure::Io { .. } | StorageFailure::Inconsistent { .. } | StorageFailure::Seal(_) => {
+                OpenError::Storage { directory: directory.clone(), source: Arc::new(source) }
+            }
         })?;
         let inconsistent = |what: &str| damaged(StorageFailure::Inconsistent { what: what.to_owned() });
         match (found, count) {
@@ -196,6 +198,7 @@ impl Engine {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // the system has many more kinds
 pub(super) fn refused(directory: &Utf8Path, step: &'static str, source: std::io::Error) -> OpenError {
     let directory = directory.to_owned();
     match source.kind() {
@@ -205,6 +208,7 @@ pub(super) fn refused(directory: &Utf8Path, step: &'static str, source: std::io:
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // the engine's enum grows
 fn database_error(directory: &Utf8Path, error: DatabaseError) -> OpenError {
     const STEP: &str = "open the store's file";
     let damaged = |what: String| OpenError::Damaged {

@@ -227,6 +227,7 @@ fn inclusive(range: &impl RangeBounds<u64>) -> Option<(u64, u64)> {
     (first <= last).then_some((first, last))
 }
 
+#[allow(clippy::needless_pass_by_value)] // for map_err
 fn read_error(failure: StorageFailure) -> StorageError {
     StorageIOError::read_logs(AnyError::new(&failure)).into()
 }

@@ -115,38 +115,38 @@ impl StateMachine {
     fn install(
         &mut self,
         meta: &SnapshotMeta<u64, openraft::EmptyNode>,
-        snapshot: StateSnapshot,
+        snapshot: &StateSnapshot,
     ) -> Result<(), Arc<StorageFailure>> {
-        self.copy_payloads(&snapshot)?;
-        let wanted: BTreeSet<PayloadRef> = snapshot.view.state().payloads().collect();
-        let before = self.shared.publisher.view();
+        self.copy_payloads(snapshot)?;
+        let last = meta.last_log_id.map_or(0, |log_id| log_id.index);
+        let mut writes = self.drop_other_payloads(last, snapshot)?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        let mut writes = Writes::default();
         writes.delete_all(Key::state_first(), Key::state_last());
         for record in snapshot.view.state().keys().filter_map(|key| snapshot.view.state().get(key)) {
             writes.put(Key::state(record.key()), record::encode_record(&record));
         }
-        for at in before.state().payloads().filter(|at| !wanted.contains(at)) {
-            writes.put(Key::garbage(at), Vec::new());
-        }
-        self.shared.publisher.replace(View::clone(&snapshot.view));
+        let view = View::clone(&snapshot.view);
+        self.shared.publisher.replace(view.clone());
         writes.put(Key::APPLIED, self.applied_record());
         self.shared.commit(writes)?;
-        let installed = StateSnapshot { view: snapshot.view, source: Arc::clone(&self.shared.engine) };
+        let installed = StateSnapshot { view: Arc::new(view), source: Arc::clone(&self.shared.engine) };
         self.shared.pins.add(&installed);
         self.snapshot = Some(Snapshot { meta: meta.clone(), snapshot: Box::new(installed) });
         Ok(())
     }
 
-    /// Copies the payloads that are not here yet. After a crash they are here already, and nothing refers to them.
+    /// Copies the payloads that are not here yet. After a crash some are here already, and nothing refers to them.
     fn copy_payloads(&self, snapshot: &StateSnapshot) -> Result<(), Arc<StorageFailure>> {
         if Arc::ptr_eq(&snapshot.source, &self.shared.engine) {
             return Ok(());
         }
+        // Beyond what is applied, an entry of another leader may have brought another payload to the same place.
+        let agreed = self.last_applied.map_or(0, |log_id| log_id.index);
         let (mut writes, mut size) = (Writes::default(), 0);
-        for key in snapshot.view.state().payloads().map(Key::payload) {
-            if self.shared.engine.get(&key)?.is_some() {
+        for at in snapshot.view.state().payloads() {
+            let key = Key::payload(at);
+            if at.index <= agreed && self.shared.engine.get(&key)?.is_some() {
                 continue;
             }
             let missing = || StorageFailure::Inconsistent { what: format!("{key} of the snapshot is missing") };
@@ -159,6 +159,23 @@ impl StateMachine {
             }
         }
         self.shared.commit(writes)
+    }
+
+    /// Drops what log entries up to `last` brought and the installed state does not refer to: those entries are replaced
+    /// by it.
+    fn drop_other_payloads(&self, last: u64, snapshot: &StateSnapshot) -> Result<Writes, StorageFailure> {
+        let mut wanted: BTreeSet<PayloadRef> = snapshot.view.state().payloads().collect();
+        wanted.extend(self.shared.pins.payloads());
+        let wanted: BTreeSet<Key> = wanted.into_iter().map(Key::payload).collect();
+        let (first, last) = (PayloadRef::FIRST, PayloadRef::last_of(last));
+        let mut writes = Writes::default();
+        for key in self.shared.engine.keys(&Key::payload(first), &Key::payload(last))? {
+            if !wanted.contains(&key) {
+                writes.delete(key);
+            }
+        }
+        writes.delete_all(Key::garbage(first), Key::garbage(last));
+        Ok(writes)
     }
 }
 
@@ -211,7 +228,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta<u64, openraft::EmptyNode>,
         snapshot: Box<StateSnapshot>,
     ) -> Result<(), StorageError> {
-        let installed = self.install(meta, *snapshot);
+        let installed = self.install(meta, &snapshot);
         installed.map_err(|failure| StorageIOError::write_snapshot(Some(meta.signature()), any_error(failure)).into())
     }
 

@@ -32,15 +32,15 @@ impl RaftProposer {
     pub(crate) fn new(requests: mpsc::Sender<Request>, clock: Arc<dyn Clock>, engine: Arc<Engine>) -> Self {
         Self { requests, clock, engine }
     }
+}
 
-    /// Refuses what would not fit, while refusing is still harmless.
-    fn check_space(&self, ops: &[Op]) -> Result<(), ProposeError> {
-        let payloads = ops.iter().filter_map(Op::payload).filter_map(|(_, payload)| payload.sealed());
-        // The engine allocates in powers of two.
-        let payloads: u64 = payloads.map(|sealed| sealed.ciphertext.len() as u64 * 2).sum();
-        let reserve = if ops.iter().any(Op::grows_state) { RESERVE_BYTES } else { LAST_BYTES };
-        if self.engine.free_bytes() < payloads + reserve { Err(ProposeError::Full) } else { Ok(()) }
-    }
+/// Whether `ops` fit on a disk with `free` bytes: they are refused while refusing is still harmless.
+fn fits(free: u64, ops: &[Op]) -> bool {
+    let payloads = ops.iter().filter_map(Op::payload).filter_map(|(_, payload)| payload.sealed());
+    // The engine allocates in powers of two.
+    let payloads: u64 = payloads.map(|sealed| sealed.ciphertext.len() as u64 * 2).sum();
+    let reserve = if ops.iter().any(Op::grows_state) { RESERVE_BYTES } else { LAST_BYTES };
+    free >= payloads + reserve
 }
 
 #[async_trait]
@@ -50,7 +50,9 @@ impl Proposer for RaftProposer {
         if let Some(failure) = self.engine.failure() {
             return Err(storage_error(failure));
         }
-        self.check_space(&ops)?;
+        if !fits(self.engine.free_bytes(), &ops) {
+            return Err(ProposeError::Full);
+        }
         let (reply, answer) = oneshot::channel();
         let proposal = Proposal { at: self.clock.now(), ops };
         let sent = self.requests.send(Request::Propose { proposal, reply }).await;
@@ -90,5 +92,30 @@ fn read_error(failure: Arc<StorageFailure>) -> ReadError {
     match *failure {
         StorageFailure::Damaged { .. } | StorageFailure::Inconsistent { .. } => ReadError::Corrupt(failure),
         StorageFailure::Io { .. } | StorageFailure::Seal(_) => ReadError::Storage(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{create_secret, init, secret_id, update_secret};
+
+    #[test]
+    fn a_nearly_full_disk_still_takes_what_frees_it() {
+        const MIB: u64 = 1024 * 1024;
+        let remove = Op::RemoveSecret { id: secret_id(1) };
+        for (free, op, expect) in [
+            (9 * MIB, init(), true),
+            (7 * MIB, init(), false),
+            (9 * MIB, create_secret(1, "a", 500), true),
+            (8 * MIB, create_secret(1, "a", 500), false),
+            (9 * MIB + 1, create_secret(1, "a", 512_000), true),
+            (8 * MIB + 1_000_000, create_secret(1, "a", 512_000), false),
+            (8 * MIB, update_secret(1, 1, 500, 1), false),
+            (2 * MIB, remove.clone(), true),
+            (MIB - 1, remove, false),
+        ] {
+            assert_eq!(fits(free, std::slice::from_ref(&op)), expect, "{free} free, {op:?}");
+        }
     }
 }

@@ -62,7 +62,7 @@ fn rafts_own_records_come_back_the_same() {
     for id in [LogId::new(CommittedLeaderId::new(0, 0), 0), log_id(9)] {
         assert_eq!(decode_log_id(&encode_log_id(id)).unwrap(), id);
     }
-    let nodes = std::collections::BTreeMap::from([1u64, 2, 3, 4].map(|id| (id, openraft::EmptyNode {})));
+    let nodes = BTreeMap::from([1u64, 2, 3, 4].map(|id| (id, openraft::EmptyNode {})));
     let configs = vec![[1, 2].into(), [2, 3].into()];
     let membership = StoredMembership::new(Some(log_id(2)), openraft::Membership::new(configs, nodes));
     let applied = Applied { log_id: Some(log_id(8)), membership, version: Version(5) };

@@ -11,10 +11,8 @@ use crate::proposer::ProposeError;
 use crate::store::Store;
 
 fn conflict(error: ProposeError) -> Conflict {
-    match error {
-        ProposeError::Conflict(conflict) => conflict,
-        other => panic!("{other:?}"),
-    }
+    let ProposeError::Conflict(conflict) = error else { panic!("{error:?}") };
+    conflict
 }
 
 #[tokio::test]
@@ -178,8 +176,7 @@ async fn a_long_life_keeps_the_log_short_and_the_payloads_that_are_in_use() {
     store.propose(vec![create_service(1, "app", vec![grant(1, "pinned", Some(1))])]).await.unwrap();
     store.propose(vec![update_secret(1, 1, 9, 77)]).await.unwrap();
     for expect in 1..=1500 {
-        #[allow(clippy::cast_possible_truncation)]
-        store.propose(vec![update_secret(2, expect, 2000, expect as u8)]).await.unwrap();
+        store.propose(vec![update_secret(2, expect, 2000, expect.to_le_bytes()[0])]).await.unwrap();
     }
     store.shutdown().await;
 
@@ -188,10 +185,72 @@ async fn a_long_life_keeps_the_log_short_and_the_payloads_that_are_in_use() {
     assert_eq!(store.payload(secret_id(1), 1).await.unwrap().as_deref(), Some(&payload(9, 1)));
     assert_eq!(store.payload(secret_id(1), 2).await.unwrap().as_deref(), Some(&payload(9, 77)));
     assert_eq!(store.payload(secret_id(2), 1).await.unwrap(), None);
-    assert_eq!(store.payload(secret_id(2), 1501).await.unwrap().as_deref(), Some(&payload(2000, (1500 % 256) as u8)));
+    assert_eq!(
+        store.payload(secret_id(2), 1501).await.unwrap().as_deref(),
+        Some(&payload(2000, 1500_u64.to_le_bytes()[0]))
+    );
     store.shutdown().await;
     let engine = crate::engine::Engine::open(&path, sealer()).unwrap();
     let (payloads, entries) = engine.count_payloads_and_entries();
     assert!(entries < 800, "{entries} log entries");
     assert!(payloads < 800, "{payloads} payloads");
+}
+
+/// Whether a text is anywhere in the files below a directory.
+fn on_disk(path: &camino::Utf8Path, text: &[u8]) -> bool {
+    std::fs::read_dir(path).unwrap().any(|file| {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        bytes.windows(text.len()).any(|window| window == text)
+    })
+}
+
+#[tokio::test]
+async fn a_stolen_disk_shows_neither_values_nor_names() {
+    let (_guard, path) = directory();
+    let store = open(&path).await;
+    store.propose(vec![init()]).await.unwrap();
+    let mut secret = create_secret(1, "canary-secret-name", 400);
+    if let Op::CreateSecret { spec, payload, .. } = &mut secret {
+        spec.labels.insert("canary-label-key".to_owned(), "canary-label-value".to_owned());
+        let mut ciphertext = vec![0; 416];
+        ciphertext[100..114].copy_from_slice(b"canary-payload");
+        *payload = secretd_core::secret::SealedPayload { ciphertext, wrapped_dek: vec![0; 80] }.into();
+    }
+    store.propose(vec![secret]).await.unwrap();
+    let mut spec = service_spec("canary-service-name", vec![grant(1, "canary-secret-name", None)]);
+    spec.task.container.env = vec!["CANARY=canary-env-value".to_owned()];
+    spec.task.container.image = "canary-image".to_owned();
+    store.propose(vec![Op::CreateService { id: service_id(1), spec }]).await.unwrap();
+    let mut named = node(1);
+    named.description.hostname = "canary-host".to_owned();
+    store.propose(vec![Op::PutNode { node: named }]).await.unwrap();
+    store.shutdown().await;
+
+    assert!(on_disk(&path, b"m.sequence"), "the search finds what is in clear");
+    for canary in [
+        "canary-secret-name",
+        "canary-label-key",
+        "canary-label-value",
+        "canary-payload",
+        "canary-service-name",
+        "canary-env-value",
+        "canary-image",
+        "canary-host",
+    ] {
+        assert!(!on_disk(&path, canary.as_bytes()), "{canary}");
+    }
+    assert!(!on_disk(&path, &[9; 32]), "the cluster's key");
+    let store = open(&path).await;
+    assert!(store.view().secret_by_name(&"canary-secret-name".parse().unwrap()).is_some());
+}
+
+#[tokio::test]
+async fn a_store_without_a_cluster_opens_again_and_can_still_be_founded() {
+    let (_guard, path) = directory();
+    open(&path).await.shutdown().await;
+
+    let store = open(&path).await;
+
+    assert_eq!(store.view().version(), Version(0));
+    store.propose(vec![init()]).await.unwrap();
 }
