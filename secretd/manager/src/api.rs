@@ -126,7 +126,7 @@ impl Control for ControlService {
         &self,
         request: Request<v1::GetSecretRequest>,
     ) -> Result<Response<v1::GetSecretResponse>, Status> {
-        answer(secrets::get(&self.context, request.into_inner()))
+        answer(secrets::get(&self.context, &request.into_inner()))
     }
 
     async fn list_secrets(
@@ -164,7 +164,7 @@ impl Control for ControlService {
         &self,
         request: Request<v1::GetServiceRequest>,
     ) -> Result<Response<v1::GetServiceResponse>, Status> {
-        answer(services::get(&self.context, request.into_inner()))
+        answer(services::get(&self.context, &request.into_inner()))
     }
 
     async fn list_services(
@@ -183,7 +183,7 @@ impl Control for ControlService {
     }
 
     async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::GetTaskResponse>, Status> {
-        answer(tasks::get(&self.context, request.into_inner()))
+        answer(tasks::get(&self.context, &request.into_inner()))
     }
 
     async fn list_tasks(
@@ -194,7 +194,7 @@ impl Control for ControlService {
     }
 
     async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
-        answer(nodes::get(&self.context, request.into_inner()))
+        answer(nodes::get(&self.context, &request.into_inner()))
     }
 
     async fn list_nodes(

@@ -56,10 +56,13 @@ impl Reconciler {
             if !self.work.is_empty() {
                 match self.round(&view).await {
                     Ok(()) => self.work = Work::default(),
-                    Err(ProposeError::Conflict(conflict)) => {
+                    Err(ProposeError::Conflict(_)) => {
                         let newer = self.store.view();
                         if newer.version() == view.version() {
-                            tracing::error!(%conflict, "a plan was refused on the view that it was made from");
+                            tracing::error!(
+                                version = view.version().0,
+                                "a plan was refused on the view that it was made from"
+                            );
                             tokio::time::sleep(STORE_RETRY).await;
                         }
                         view = newer; // somebody was faster
@@ -138,7 +141,14 @@ impl Reconciler {
                 Event::TaskUpdated { new, .. } | Event::TaskCreated(new) => self.memory.observe(new),
                 Event::TaskRemoved(task) => self.memory.forget_task(task.id),
                 Event::ServiceRemoved(service) => self.memory.forget_service(service.id),
-                _ => {}
+                Event::ClusterCreated(_)
+                | Event::SecretCreated(_)
+                | Event::SecretUpdated { .. }
+                | Event::SecretRemoved(_)
+                | Event::ServiceCreated(_)
+                | Event::ServiceUpdated { .. }
+                | Event::NodeCreated(_)
+                | Event::NodeUpdated { .. } => {}
             }
             self.work.note(event, &change.view);
         }

@@ -12,7 +12,7 @@ use crate::manager::local_node;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 
-pub(super) fn get(context: &Context, request: v1::GetNodeRequest) -> Result<v1::GetNodeResponse, Refusal> {
+pub(super) fn get(context: &Context, request: &v1::GetNodeRequest) -> Result<v1::GetNodeResponse, Refusal> {
     let view = context.view()?;
     Ok(v1::GetNodeResponse { node: Some(to_wire(find(&view, &request.reference)?)) })
 }

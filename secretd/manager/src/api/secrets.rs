@@ -77,7 +77,7 @@ fn labels(secret: &Secret, request: &v1::UpdateSecretRequest) -> Option<BTreeMap
     (!request.labels.is_empty()).then(|| secret.spec.labels.clone().into_iter().chain(given).collect())
 }
 
-pub(super) fn get(context: &Context, request: v1::GetSecretRequest) -> Result<v1::GetSecretResponse, Refusal> {
+pub(super) fn get(context: &Context, request: &v1::GetSecretRequest) -> Result<v1::GetSecretResponse, Refusal> {
     let view = context.view()?;
     let secret = find(&view, &request.reference)?;
     let used_by = view.services_using(&secret.id).iter().map(ToString::to_string).collect();

@@ -124,7 +124,7 @@ fn check_spec(view: &View, spec: &ServiceSpec) -> Result<(), Refusal> {
     check(spec, known).map_err(Refusal::invalid)
 }
 
-pub(super) fn get(context: &Context, request: v1::GetServiceRequest) -> Result<v1::GetServiceResponse, Refusal> {
+pub(super) fn get(context: &Context, request: &v1::GetServiceRequest) -> Result<v1::GetServiceResponse, Refusal> {
     let view = context.view()?;
     let service = find(&view, &request.reference)?;
     Ok(v1::GetServiceResponse { service: Some(Service::clone(service).into()) })

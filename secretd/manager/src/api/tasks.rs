@@ -12,7 +12,7 @@ use crate::orchestrate::slot::is_live;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 
-pub(super) fn get(context: &Context, request: v1::GetTaskRequest) -> Result<v1::GetTaskResponse, Refusal> {
+pub(super) fn get(context: &Context, request: &v1::GetTaskRequest) -> Result<v1::GetTaskResponse, Refusal> {
     let view = context.view()?;
     Ok(v1::GetTaskResponse { task: Some(Task::clone(find(&view, &request.reference)?).into()) })
 }

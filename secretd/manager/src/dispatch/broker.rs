@@ -2,7 +2,8 @@
 //!
 //! The caller's side asks over the node's session; the agent answers by opening a Work stream that names the request.
 //! The two ends are then joined directly: what the agent sends is read by the caller's own stream, so a slow caller slows
-//! the agent down and nothing piles up in between. Dropping either end ends the other.
+//! the agent down and nothing piles up in between. Dropping either end ends the other, so an agent that is done keeps its
+//! end until the manager, having heard everything, lets go.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -79,10 +80,10 @@ impl Broker {
         let id: Option<WorkId> = first.and_then(|first| first.work_id.parse().ok());
         let waiting = id.and_then(|id| self.waiting.lock().remove(&id));
         let (inputs, rx) = mpsc::channel(INPUT_QUEUE);
-        let joined = waiting.map(|waiting| waiting.send(Joined { outputs, inputs }));
-        match joined {
-            Some(Ok(())) => Ok(rx),
-            Some(Err(_)) | None => Err(Refusal::new(Code::NotFound, "nobody waits for this work any more").into()),
+        let is_joined = waiting.is_some_and(|waiting| waiting.send(Joined { outputs, inputs }).is_ok());
+        match is_joined {
+            true => Ok(rx),
+            false => Err(Refusal::new(Code::NotFound, "nobody waits for this work any more").into()),
         }
     }
 }

@@ -199,7 +199,8 @@ impl Feed {
             Delta::GiveGrant(grant) => match self.grant(&grant).await {
                 Ok(item) => (Action::Update, item),
                 Err(why) => {
-                    tracing::error!(secret = %grant.payload.secret, task = %grant.task, %why, "a grant cannot be made");
+                    // `why` may name the secret: it goes to the task's status, not to the journal.
+                    tracing::error!(secret = %grant.payload.secret, task = %grant.task, "a grant cannot be made");
                     self.broken.insert(grant.task, why);
                     return Ok(None);
                 }

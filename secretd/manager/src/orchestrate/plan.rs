@@ -170,7 +170,7 @@ impl Plan {
     fn follow(&mut self, situation: &Situation<'_>, slot: &Slot<'_>, replace: bool) {
         let Some(newest) = slot.newest() else { return };
         let is_restart = ended_by_itself(newest) && newest.spec_version == situation.service.spec_version;
-        if !(replace && !is_restart) && !wants_restart(situation.service, newest, situation.memory, situation.now) {
+        if (is_restart || !replace) && !wants_restart(situation.service, newest, situation.memory, situation.now) {
             return;
         }
         let delayed = ended_by_itself(newest) && !situation.service.spec.task.restart.delay.is_zero();

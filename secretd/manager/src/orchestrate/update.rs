@@ -35,10 +35,11 @@ pub(crate) fn step(service: &Service, slots: &BTreeMap<u64, Slot<'_>>, memory: &
         _ if dirty.is_empty() => return UpdateStep::default(),
         _ => (status_of(UpdateState::Updating, now, None, "update in progress"), true),
     };
-    if !begins && let Some(failure) = first_failure(service, slots, &started, memory, now) {
-        if let Some(step) = fail(service, &started, &failure, now) {
-            return step;
-        }
+    if !begins
+        && let Some(failure) = first_failure(service, slots, &started, memory, now)
+        && let Some(step) = fail(service, &started, &failure, now)
+    {
+        return step;
     }
     let mut step = UpdateStep { status: begins.then(|| started.clone()), ..UpdateStep::default() };
     let busy = slots.values().filter(|slot| is_busy(service, slot, now, &mut step.wake_at)).count();
@@ -168,9 +169,10 @@ fn watched_until(service: &Service, slots: &BTreeMap<u64, Slot<'_>>, now: Timest
 }
 
 fn completed(started: &UpdateStatus, now: Timestamp) -> UpdateStatus {
-    let (state, message) = match started.state {
-        UpdateState::RollbackStarted => (UpdateState::RollbackCompleted, "rollback completed"),
-        _ => (UpdateState::Completed, "update completed"),
+    let (state, message) = if started.state == UpdateState::RollbackStarted {
+        (UpdateState::RollbackCompleted, "rollback completed")
+    } else {
+        (UpdateState::Completed, "update completed")
     };
     status_of(state, started.started_at, Some(now), message)
 }

@@ -53,6 +53,12 @@ fn normal(path: &str) -> Option<String> {
     is_good.then(|| format!("/{}", parts.join("/")))
 }
 
+/// Whether a mount would be in the place of a secret's file, or below it.
+pub(crate) fn is_over(mount: &Mount, secret_target: &str) -> bool {
+    let below = normal(&mount.target).and_then(|target| Some(target.strip_prefix(secret_target)?.to_owned()));
+    below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
 fn check_kind(kind: &MountKind) -> Result<(), InvalidMount> {
     match kind {
         MountKind::Volume { name, .. } if name.starts_with('/') => Err(InvalidMount::VolumePath(name.clone())),

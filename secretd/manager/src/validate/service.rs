@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use secretd_core::service::{NetworkMode, ServiceMode, ServiceSpec};
+use secretd_core::service::{Mount, NetworkMode, ServiceMode, ServiceSpec};
 use secretd_proto::id::SecretId;
 use secretd_proto::name::{SecretName, ServiceName};
 
@@ -50,10 +50,9 @@ pub(crate) fn check(
     container::check(&task.container)?;
     mount::check(&task.container.mounts)?;
     secret::check(&task.container.secrets, lookup)?;
-    let of_both = task.container.mounts.iter().map(|mount| &mount.target);
-    let is_secret = |target: &&String| task.container.secrets.iter().any(|grant| grant.target == **target);
-    if let Some(target) = of_both.filter(|target| is_secret(&target)).next() {
-        return Err(InvalidService::MountOverSecret(target.clone()));
+    let hides = |mount: &&Mount| task.container.secrets.iter().any(|grant| mount::is_over(mount, &grant.target));
+    if let Some(mount) = task.container.mounts.iter().find(hides) {
+        return Err(InvalidService::MountOverSecret(mount.target.clone()));
     }
     kernel::check(&task.container, task.network == NetworkMode::Host)?;
     resource::check(&task.resources)?;

@@ -274,6 +274,7 @@ fn mount(kind: v1::mount::Kind, source: &str, target: &str) -> v1::Mount {
 }
 
 #[tokio::test(start_paused = true)]
+#[allow(clippy::too_many_lines)] // a table
 async fn wrong_services_are_refused_with_their_flag() {
     use v1::mount::Kind::{Bind, Tmpfs, Volume};
     let world = World::founded().await;

@@ -67,19 +67,19 @@ impl World {
     }
 }
 
-fn short(id: impl ToString) -> String {
+fn short(id: &impl ToString) -> String {
     id.to_string().trim_start_matches('0').to_owned()
 }
 
 fn show(deltas: &[Delta]) -> String {
     let mut text = String::new();
-    let payload = |payload: &Payload| format!("s{}v{}", short(payload.secret), payload.version.0);
-    let grant = |of: &Grant| format!("t{} {} {} epoch {}", short(of.task), of.target, payload(&of.payload), of.epoch);
+    let payload = |payload: &Payload| format!("s{}v{}", short(&payload.secret), payload.version.0);
+    let grant = |of: &Grant| format!("t{} {} {} epoch {}", short(&of.task), of.target, payload(&of.payload), of.epoch);
     for delta in deltas {
         match delta {
             Delta::GiveSecret(secret) => writeln!(text, "+ {}", payload(secret)),
             Delta::GiveGrant(of) => writeln!(text, "+ grant {}", grant(of)),
-            Delta::GiveTask(task) => writeln!(text, "+ t{} {:?}", short(task.id), task.desired_state),
+            Delta::GiveTask(task) => writeln!(text, "+ t{} {:?}", short(&task.id), task.desired_state),
             Delta::TakeTask(task) => writeln!(text, "- t{}", short(task)),
             Delta::TakeGrant(of) => writeln!(text, "- grant {}", grant(of)),
             Delta::TakeSecret(secret) => writeln!(text, "- {}", payload(secret)),

@@ -448,11 +448,8 @@ fn carry_out(world: &mut World, plan: &Plan, next_id: &mut u8) {
     for task in &mut all {
         task.desired_state = desired.get(&task.id).copied().unwrap_or(task.desired_state);
         if !task.status.state.is_terminal() {
-            task.status.state = match task.desired_state {
-                TaskState::Ready => TaskState::Ready,
-                TaskState::Running => TaskState::Running,
-                _ => TaskState::Shutdown,
-            };
+            let wanted = task.desired_state;
+            task.status.state = if wanted <= TaskState::Running { wanted } else { TaskState::Shutdown };
             task.status.since = world.now;
         }
     }
