@@ -6,7 +6,6 @@
 mod agent;
 mod harness;
 
-mod audit;
 mod bad_input;
 mod delivery;
 mod events;

@@ -1,4 +1,10 @@
-//! The audit trail: what was done to which id, by whom, and no name of anything.
+//! The audit trail: what was done to which id, by whom, and no name of anything. A process of its own: whether a line of
+//! the journal is wanted is decided once for a whole process, and other tests want none.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // a part of the harness, which is shared
+
+#[path = "service/harness.rs"]
+mod harness;
 
 use std::io::Write;
 use std::sync::Arc;
