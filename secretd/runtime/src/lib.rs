@@ -5,6 +5,7 @@
 
 pub mod exec;
 mod executor;
+pub mod images;
 mod seccomp;
 pub mod shim;
 pub mod shim_config;
