@@ -45,3 +45,18 @@ pub(crate) fn record<T>(
     }
     outcome
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_is_what_the_transport_says() {
+        let mut extensions = Extensions::new();
+        assert_eq!(Peer::of(&extensions), None);
+        extensions.insert(UdsConnectInfo { peer_addr: None, peer_cred: None });
+        assert_eq!(Peer::of(&extensions), None);
+        extensions.insert(Peer { uid: 1000, pid: Some(7) });
+        assert_eq!(Peer::of(&extensions), Some(Peer { uid: 1000, pid: Some(7) }));
+    }
+}

@@ -54,31 +54,66 @@ impl Reconciler {
         let (mut view, mut watch) = self.start();
         loop {
             if !self.work.is_empty() {
-                match self.round(&view).await {
-                    Ok(()) => self.work = Work::default(),
-                    Err(ProposeError::Conflict(_)) => {
-                        let newer = self.store.view();
-                        if newer.version() == view.version() {
-                            tracing::error!(
-                                version = view.version().0,
-                                "a plan was refused on the view that it was made from"
-                            );
-                            tokio::time::sleep(STORE_RETRY).await;
-                        }
-                        view = newer; // somebody was faster
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "the store took no proposal");
-                        tokio::time::sleep(STORE_RETRY).await;
-                        view = self.store.view();
-                    }
-                }
+                view = self.work_on(view).await;
             }
             match self.next(&mut watch).await {
                 Some(newer) if newer.version() >= view.version() => view = newer,
                 Some(_) => {}
                 None => (view, watch) = self.start_again()?,
             }
+        }
+    }
+
+    /// Does all that is to be done, and returns the view to go on with.
+    async fn work_on(&mut self, view: View) -> View {
+        match self.round(&view, &self.work).await {
+            Ok(done) => self.finish(done),
+            Err(ProposeError::Conflict(_)) => {
+                let newer = self.store.view();
+                if newer.version() == view.version() {
+                    self.one_by_one(&view).await;
+                }
+                return newer; // otherwise somebody was faster
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the store took no proposal");
+                tokio::time::sleep(STORE_RETRY).await;
+                return self.store.view();
+            }
+        }
+        view
+    }
+
+    /// A plan was refused on the view that it was made from, which is a defect: no service may stand in the way of others.
+    async fn one_by_one(&mut self, view: &View) {
+        let Work { services, placement } = std::mem::take(&mut self.work);
+        let alone = services.into_iter().map(|id| Work { services: BTreeSet::from([id]), placement: false });
+        for work in alone.chain([Work { services: BTreeSet::new(), placement }]) {
+            match self.round(view, &work).await {
+                Ok(done) => self.remember(done),
+                Err(ProposeError::Conflict(_)) if self.store.view().version() != view.version() => self.work.add(work),
+                Err(ProposeError::Conflict(_)) => {
+                    tracing::error!(services = ?work.services, "a plan was refused on the view that it was made from");
+                }
+                Err(_) => self.work.add(work),
+            }
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        self.work = Work::default();
+        self.remember(done);
+    }
+
+    fn remember(&mut self, done: Done) {
+        for (id, due) in done.wake {
+            match due {
+                Some(due) => self.wake.insert(id, due),
+                None => self.wake.remove(&id),
+            };
+        }
+        for enact::Restart { service, slot, spec_version } in done.restarts {
+            self.memory.restarted(service, slot, spec_version, done.at);
         }
     }
 
@@ -154,14 +189,13 @@ impl Reconciler {
         }
     }
 
-    async fn round(&mut self, view: &View) -> Result<(), ProposeError> {
-        if view.cluster().is_none() {
-            return Ok(());
-        }
+    async fn round(&self, view: &View, work: &Work) -> Result<Done, ProposeError> {
         let now = self.clock.now();
+        let mut done = Done { at: now, wake: Vec::new(), restarts: Vec::new() };
+        let Some(cluster) = view.cluster() else { return Ok(done) };
         let hosts = hosts(view);
         let mut round = enact::Round::new(view, now);
-        for id in &self.work.services {
+        for id in &work.services {
             let tasks: Vec<&Arc<Task>> = view.tasks_of_service(id).collect();
             let plan = match view.service(id) {
                 Some(service) => Plan::of_service(&Situation {
@@ -169,31 +203,38 @@ impl Reconciler {
                     tasks: &tasks,
                     hosts: &hosts,
                     memory: &self.memory,
-                    history_limit: view.cluster().map_or(0, |cluster| cluster.task_history_limit),
+                    history_limit: cluster.task_history_limit,
                     now,
                 }),
                 None => Plan::of_removed(&tasks, &hosts, now),
             };
-            match plan.wake_at {
-                Some(due) => self.wake.insert(*id, due),
-                None => self.wake.remove(id),
-            };
+            done.wake.push((*id, plan.wake_at));
             round.add(view.service(id), &plan);
         }
-        round.place(self.work.placement);
+        round.place(work.placement);
         let enact::Proposal { ops, restarts } = round.finish();
-        if ops.is_empty() {
-            return Ok(());
+        if !ops.is_empty() {
+            self.store.propose(ops).await?;
+            done.restarts = restarts;
         }
-        self.store.propose(ops).await?;
-        for enact::Restart { service, slot, spec_version } in restarts {
-            self.memory.restarted(service, slot, spec_version, now);
-        }
-        Ok(())
+        Ok(done)
     }
 }
 
+/// What a round has done.
+#[derive(Debug)]
+struct Done {
+    at: Timestamp,
+    wake: Vec<(ServiceId, Option<Timestamp>)>,
+    restarts: Vec<enact::Restart>,
+}
+
 impl Work {
+    fn add(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.placement |= other.placement;
+    }
+
     fn is_empty(&self) -> bool {
         self.services.is_empty() && !self.placement
     }

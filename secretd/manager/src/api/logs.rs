@@ -135,7 +135,7 @@ impl Logs {
         drop(asking);
         for (node, answer) in answers {
             match answer {
-                Ok(joined) => self.streams.push(records(joined)),
+                Ok(joined) => self.streams.push(records(joined, labels(view, due.get(&node)))),
                 Err(refusal) => drop(self.missing.insert(node, refusal.message)),
             }
         }
@@ -203,10 +203,31 @@ fn has_log(task: &Task) -> bool {
     (TaskState::Ready..=TaskState::Running).contains(&state) || (state.is_terminal() && task.status.container.is_some())
 }
 
-/// The records of one piece of work.
-fn records(joined: Joined) -> Stream {
-    Box::pin(stream::unfold(Some(joined), |joined| async {
-        let mut joined = joined?;
+/// What people are told of a line's task.
+struct Label {
+    service: String,
+    slot: u64,
+    host: String,
+}
+
+fn labels(view: &View, tasks: Option<&Vec<TaskId>>) -> BTreeMap<String, Label> {
+    let tasks = tasks.into_iter().flatten().filter_map(|id| view.task(id));
+    let label = |task: &Task| Label {
+        service: task.service_name.to_string(),
+        slot: task.slot,
+        host: task
+            .node_id
+            .and_then(|node| view.node(&node))
+            .map(|node| node.description.hostname.clone())
+            .unwrap_or_default(),
+    };
+    tasks.map(|task| (task.id.to_string(), label(task))).collect()
+}
+
+/// The records of one piece of work, labelled by the manager: a node knows its tasks' ids.
+fn records(joined: Joined, labels: BTreeMap<String, Label>) -> Stream {
+    Box::pin(stream::unfold(Some((joined, labels)), |state| async {
+        let (mut joined, labels) = state?;
         loop {
             let output = match joined.outputs.message().await {
                 Ok(Some(output)) => output.output,
@@ -217,7 +238,14 @@ fn records(joined: Joined) -> Stream {
                 }
             };
             match output {
-                Some(Output::Log(record)) => return Some((Ok(record), Some(joined))),
+                Some(Output::Log(mut record)) => {
+                    if let Some(label) = labels.get(&record.task_id) {
+                        record.service_name.clone_from(&label.service);
+                        record.slot = label.slot;
+                        record.node.clone_from(&label.host);
+                    }
+                    return Some((Ok(record), Some((joined, labels))));
+                }
                 Some(Output::Failed(failed)) => return Some((Err(failure(&failed).into()), None)),
                 Some(Output::Done(_)) => return None,
                 Some(Output::Started(_) | Output::Exec(_)) | None => {}

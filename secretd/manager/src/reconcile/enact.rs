@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use secretd_core::service::Service;
+use secretd_core::service::{SecretGrant, Service, ServiceSpec, UpdateState, UpdateStatus};
 use secretd_core::task::{Task, TaskState, TaskStatus};
 use secretd_core::time::{Meta, Timestamp, Version};
 use secretd_proto::id::{ServiceId, TaskId};
@@ -57,21 +57,15 @@ impl<'a> Round<'a> {
     /// Adds a service's plan. A service that goes back to its previous specification gets new tasks in the next round.
     pub(super) fn add(&mut self, service: Option<&Arc<Service>>, plan: &Plan) {
         if let Some(service) = service {
-            match (&service.previous_spec, plan.roll_back) {
-                (Some(previous), true) => {
-                    self.ops.push(Op::UpdateService {
-                        id: service.id,
-                        expect: service.meta.version,
-                        spec: previous.clone(),
-                        previous_spec: None,
-                        update_status: plan.status.clone(),
-                    });
+            match (&service.previous_spec, &plan.status) {
+                (Some(previous), Some(status)) if plan.roll_back => {
+                    self.roll_back(service, previous, status);
                     return;
                 }
-                (_, _) if plan.status.is_some() => {
-                    self.ops.push(Op::SetUpdateStatus { id: service.id, status: plan.status.clone() });
+                (_, Some(status)) => {
+                    self.ops.push(Op::SetUpdateStatus { id: service.id, status: Some(status.clone()) });
                 }
-                _ => {}
+                (_, None) => {}
             }
             for new in &plan.create {
                 self.create.push(new_task(service, new, self.now));
@@ -120,6 +114,31 @@ impl<'a> Round<'a> {
         ops.extend(self.create.into_iter().map(|task| Op::CreateTask { task }));
         ops.extend(self.removals);
         Proposal { ops, restarts: self.restarts }
+    }
+
+    /// Goes back to the previous specification, unless a secret that it grants is not there any more.
+    fn roll_back(&mut self, service: &Service, previous: &ServiceSpec, status: &UpdateStatus) {
+        let is_missing = |grant: &&SecretGrant| match (self.view.secret(&grant.secret), grant.pinned) {
+            (None, _) => true,
+            (Some(_), Some(version)) => self.view.payload_length(&grant.secret, version).is_none(),
+            (Some(_), None) => false,
+        };
+        let op = match previous.task.container.secrets.iter().find(is_missing) {
+            Some(missing) => {
+                let message =
+                    format!("{}; it cannot be: secret {} is not there any more", status.message, missing.name);
+                let status = UpdateStatus { state: UpdateState::Paused, message, ..status.clone() };
+                Op::SetUpdateStatus { id: service.id, status: Some(status) }
+            }
+            None => Op::UpdateService {
+                id: service.id,
+                expect: service.meta.version,
+                spec: previous.clone(),
+                previous_spec: None,
+                update_status: Some(status.clone()),
+            },
+        };
+        self.ops.push(op);
     }
 
     fn place_waiting(&mut self, placement: &mut Placement<'_>, task: &Task) {

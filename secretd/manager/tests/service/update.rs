@@ -102,6 +102,40 @@ async fn failing_update_rolls_back_when_asked_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rollback_to_a_removed_secret_pauses_and_others_go_on() {
+    let world = World::founded().await;
+    let agent = Agent::connect(&world).await;
+    let secret = world.create_secret("psql-pw", b"hunter2").await;
+    let mut first = spec("web", 2, "app:1");
+    container(&mut first).secrets.push(grant(&secret, "pw"));
+    first.update = Some(v1::UpdateConfig {
+        parallelism: 1,
+        failure_action: v1::update_config::FailureAction::Rollback.into(),
+        ..v1::UpdateConfig::default()
+    });
+    world.create_service(first).await.unwrap();
+    world.until_running("web", 2).await;
+    let replace = world.update_service("web", |spec| {
+        container(spec).secrets.clear();
+        container(spec).image = "app:2".to_owned();
+    });
+    replace.await;
+    let is_new = |task: &v1::Task| image(task) == "app:2" && crate::harness::is_running(task);
+    let (_, tasks) = world.until("web", |_, tasks| tasks.iter().any(is_new)).await;
+    let request = v1::RemoveSecretRequest { reference: "psql-pw".to_owned() };
+    world.control().remove_secret(request).await.unwrap();
+    let new = tasks.iter().find(|task| is_new(task)).unwrap();
+    agent.report(&new.id, v1::TaskState::Failed, |_| {}).await;
+
+    let (service, _) = until_state(&world, State::Paused).await;
+    world.create_service(spec("other", 1, "app:1")).await.unwrap();
+    world.until_running("other", 1).await;
+
+    let message = service.update_status.unwrap().message;
+    assert!(message.ends_with("it cannot be: secret psql-pw is not there any more"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn rollback_swaps_the_specifications() {
     let world = World::founded().await;
     let _agent = Agent::connect(&world).await;

@@ -401,6 +401,27 @@ fn tasks_leave_a_lost_node_at_once_and_a_drained_one_when_they_stopped() {
 }
 
 #[test]
+fn tasks_of_a_node_that_is_down_for_a_day_are_lost() {
+    let service = service(0);
+    let told = desired(task(&service, 1), TaskState::Remove);
+    let mut world = World::new(service, vec![told]);
+    world.hosts.insert(node_id(1), Host::Down { since: at(99) });
+    world.check(&expect![[r#"
+        wake at 86499
+    "#]]);
+
+    world.now = at(86_499);
+    world.check(&expect![[r#"
+        orphan 1
+    "#]]);
+    world.hosts.remove(&node_id(1));
+    world.now = at(100);
+    world.check(&expect![[r#"
+        orphan 1
+    "#]]);
+}
+
+#[test]
 fn history_is_limited_for_each_slot() {
     let service = service(1);
     let mut all: Vec<_> = (10..16)
