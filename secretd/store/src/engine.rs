@@ -212,6 +212,21 @@ impl Engine {
         statvfs(self.directory.as_std_path()).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
+    /// Shortens the file to what is in use, and returns by how many bytes. Readers and writers wait meanwhile.
+    ///
+    /// # Errors
+    /// When the disk fails; nothing is written after that.
+    pub(crate) fn compact(&self) -> Result<u64, Arc<StorageFailure>> {
+        let before = self.free_bytes();
+        let mut database = self.database.write();
+        let compacted = match database.as_mut() {
+            Some(database) => database.compact().map_err(failure("shorten the store's file")),
+            None => Err(closed()),
+        };
+        compacted.map_err(|cause| self.fail_with(|| cause))?;
+        Ok(self.free_bytes().saturating_sub(before))
+    }
+
     /// Closes the file: everything after it fails.
     pub(crate) fn close(&self) -> Result<(), StorageFailure> {
         let synced = self.commits.lock().acknowledged.sync();

@@ -231,6 +231,17 @@ impl Op {
         }
     }
 
+    /// Whether something on the disk is not needed any more after it.
+    pub(crate) fn leaves_garbage(&self) -> bool {
+        matches!(
+            self,
+            Self::UpdateSecret { .. }
+                | Self::RemoveSecret { .. }
+                | Self::RemoveService { .. }
+                | Self::RemoveTask { .. }
+        )
+    }
+
     /// The payload of an operation that brings one.
     pub(crate) fn payload(&self) -> Option<(u32, &Payload)> {
         if let Self::CreateSecret { length, payload, .. }

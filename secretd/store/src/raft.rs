@@ -1,7 +1,7 @@
 //! Consensus: openraft over the [`Engine`](crate::engine::Engine).
 //!
 //! Reading order: [`config`] (openraft's types), [`shared`] (what log and state machine have in common), [`log`],
-//! [`machine`], [`snapshot`], [`network`], [`actor`] (the thread that all of it runs on), [`proposer`] (the seam's
+//! [`machine`], [`snapshot`], [`network`], [`actor`] (the thread that all of it runs on), [`reclaim`] (a full disk), [`proposer`] (the seam's
 //! implementation).
 
 pub(crate) mod actor;
@@ -10,6 +10,7 @@ mod log;
 mod machine;
 mod network;
 pub(crate) mod proposer;
+mod reclaim;
 mod shared;
 mod snapshot;
 #[cfg(test)]

@@ -211,7 +211,7 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 pub(crate) fn any_history() -> impl Strategy<Value = Vec<Vec<Op>>> {
-    let proposals = proptest::collection::vec(proptest::collection::vec(any_op(), 1..4), 0..60);
+    let proposals = proptest::collection::vec(proptest::collection::vec(any_op(), 1..4), 0..40);
     proposals.prop_map(|mut proposals| {
         proposals.insert(0, vec![init()]);
         proposals

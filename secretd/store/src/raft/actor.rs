@@ -19,6 +19,7 @@ use super::log::LogStore;
 use super::machine::StateMachine;
 use super::network::SingleManager;
 use super::proposer::storage_error;
+use super::reclaim::reclaim;
 use super::shared::Shared;
 use crate::conflict::Conflict;
 use crate::engine::{Engine, Key, OpenError, Writes};
@@ -30,8 +31,17 @@ use crate::watch::Publisher;
 /// What the store's thread is asked for.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Propose { proposal: Proposal, reply: Reply },
-    Shutdown { reply: oneshot::Sender<()> },
+    Propose {
+        proposal: Proposal,
+        reply: Reply,
+    },
+    /// Give space back: the disk is full, and something was removed.
+    Reclaim {
+        reply: oneshot::Sender<()>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 type Reply = oneshot::Sender<Result<Version, ProposeError>>;
@@ -124,13 +134,19 @@ impl Actor {
             // Cancel-safe: nothing else is selected on.
             match inbox.recv().await {
                 Some(Request::Propose { proposal, reply }) => waiting.push((proposal, reply)),
+                Some(Request::Reclaim { reply }) => {
+                    self.reclaim(reply).await;
+                    continue;
+                }
                 Some(Request::Shutdown { reply }) => break Some(reply),
                 None => break None,
             }
-            let stop = take_waiting(&mut inbox, &mut waiting);
+            let next = take_waiting(&mut inbox, &mut waiting);
             self.commit(std::mem::take(&mut waiting)).await;
-            if stop.is_some() {
-                break stop;
+            match next {
+                Some(Next::Reclaim(reply)) => self.reclaim(reply).await,
+                Some(Next::Stop(reply)) => break Some(reply),
+                None => {}
             }
         };
         inbox.close();
@@ -214,6 +230,11 @@ impl Actor {
         }
     }
 
+    async fn reclaim(&self, reply: oneshot::Sender<()>) {
+        reclaim(&self.raft, &self.shared).await;
+        let _ = reply.send(()); // a proposer that has gone away is owed no answer
+    }
+
     async fn close(self) {
         // A core that has stopped already is stopped.
         let _ = self.raft.shutdown().await;
@@ -229,11 +250,14 @@ impl Actor {
     }
 }
 
-/// Takes what waits already, up to one batch. Answers with a request to stop, if there was one.
-fn take_waiting(
-    inbox: &mut mpsc::Receiver<Request>,
-    waiting: &mut Vec<(Proposal, Reply)>,
-) -> Option<oneshot::Sender<()>> {
+/// What follows a batch.
+enum Next {
+    Reclaim(oneshot::Sender<()>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Takes the proposals that wait already, up to one batch. Answers with a request of another kind that came after them.
+fn take_waiting(inbox: &mut mpsc::Receiver<Request>, waiting: &mut Vec<(Proposal, Reply)>) -> Option<Next> {
     let mut bytes: usize = waiting.iter().map(|(proposal, _)| payload_bytes(proposal)).sum();
     while bytes < BATCH_BYTES && waiting.len() < REQUESTS {
         match inbox.try_recv() {
@@ -241,7 +265,8 @@ fn take_waiting(
                 bytes += payload_bytes(&proposal);
                 waiting.push((proposal, reply));
             }
-            Ok(Request::Shutdown { reply }) => return Some(reply),
+            Ok(Request::Reclaim { reply }) => return Some(Next::Reclaim(reply)),
+            Ok(Request::Shutdown { reply }) => return Some(Next::Stop(reply)),
             Err(_) => break,
         }
     }

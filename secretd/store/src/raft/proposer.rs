@@ -1,6 +1,7 @@
 //! The proposer of a real node: hands proposals to the store's thread and waits for what becomes of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use secretd_core::seam::clock::Clock;
@@ -26,11 +27,33 @@ pub(crate) struct RaftProposer {
     requests: mpsc::Sender<Request>,
     clock: Arc<dyn Clock>,
     engine: Arc<Engine>,
+    /// Whether something was removed since space was given back last.
+    reclaimable: AtomicBool,
 }
 
 impl RaftProposer {
     pub(crate) fn new(requests: mpsc::Sender<Request>, clock: Arc<dyn Clock>, engine: Arc<Engine>) -> Self {
-        Self { requests, clock, engine }
+        Self { requests, clock, engine, reclaimable: AtomicBool::new(true) }
+    }
+}
+
+impl RaftProposer {
+    /// Refuses what does not fit on the disk, after giving back what can be given back.
+    async fn make_room(&self, ops: &[Op]) -> Result<(), ProposeError> {
+        if fits(self.engine.free_bytes(), ops) {
+            return Ok(());
+        }
+        if self.reclaimable.swap(false, Ordering::Relaxed) {
+            self.reclaim().await;
+        }
+        if fits(self.engine.free_bytes(), ops) { Ok(()) } else { Err(ProposeError::Full) }
+    }
+
+    async fn reclaim(&self) {
+        let (reply, done) = oneshot::channel();
+        // Either fails when the store is closed, which the proposal that follows says.
+        let _ = self.requests.send(Request::Reclaim { reply }).await;
+        let _ = done.await;
     }
 }
 
@@ -50,14 +73,17 @@ impl Proposer for RaftProposer {
         if let Some(failure) = self.engine.failure() {
             return Err(storage_error(failure));
         }
-        if !fits(self.engine.free_bytes(), &ops) {
-            return Err(ProposeError::Full);
-        }
+        self.make_room(&ops).await?;
+        let removes = ops.iter().any(Op::leaves_garbage);
         let (reply, answer) = oneshot::channel();
         let proposal = Proposal { at: self.clock.now(), ops };
         let sent = self.requests.send(Request::Propose { proposal, reply }).await;
         sent.map_err(|_| ProposeError::Closed)?;
-        answer.await.map_err(|_| ProposeError::Closed)?
+        let version = answer.await.map_err(|_| ProposeError::Closed)??;
+        if removes {
+            self.reclaimable.store(true, Ordering::Relaxed);
+        }
+        Ok(version)
     }
 
     async fn payload(&self, at: PayloadRef) -> Result<Option<Arc<SealedPayload>>, ReadError> {
@@ -98,7 +124,10 @@ fn read_error(failure: Arc<StorageFailure>) -> ReadError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{create_secret, init, secret_id, update_secret};
+    use crate::engine::Engine;
+    use crate::fixture::{clock, create_secret, directory, init, payload, sealer, secret_id, update_secret};
+    use crate::raft::actor;
+    use crate::watch::Publisher;
 
     #[test]
     fn a_nearly_full_disk_still_takes_what_frees_it() {
@@ -117,5 +146,32 @@ mod tests {
         ] {
             assert_eq!(fits(free, std::slice::from_ref(&op)), expect, "{free} free, {op:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_can_be_given_back_to_the_disk() {
+        let (_guard, path) = directory();
+        let length = || std::fs::metadata(path.join("records.redb")).unwrap().len();
+        let engine = Arc::new(Engine::open(&path, sealer()).unwrap());
+        let publisher = Arc::new(Publisher::default());
+        let requests = actor::start(Arc::clone(&engine), Arc::clone(&publisher)).await.unwrap();
+        let proposer = RaftProposer::new(requests, clock(), engine);
+        proposer.propose(vec![init()]).await.unwrap();
+        for n in 1..=20 {
+            proposer.propose(vec![create_secret(n, &format!("s{n}"), 400_000)]).await.unwrap();
+        }
+        for n in 2..=20 {
+            proposer.propose(vec![Op::RemoveSecret { id: secret_id(n) }]).await.unwrap();
+        }
+        let before = length();
+
+        proposer.reclaim().await;
+
+        assert!(length() < before / 4, "{before} bytes before, {} after", length());
+        let version = secretd_core::secret::SecretVersion(1);
+        let kept = publisher.view().payload_ref(&secret_id(1), version).unwrap();
+        assert_eq!(proposer.payload(kept).await.unwrap().as_deref(), Some(&payload(400_000, 1)));
+        proposer.propose(vec![create_secret(2, "s2", 400_000)]).await.unwrap();
+        proposer.shutdown().await;
     }
 }
