@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// A library that only one crate may name.
 const OWNED: &[(&str, &[&str])] = &[
     ("openraft", &["secretd-store"]),
-    ("fjall", &["secretd-store"]),
+    ("redb", &["secretd-store"]),
     ("redb", &["secretd-store"]),
     ("fuser", &["secret-fs"]),
     ("libcontainer", &["secretd-runtime"]),
