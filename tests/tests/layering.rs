@@ -23,7 +23,6 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const OWNED: &[(&str, &[&str])] = &[
     ("openraft", &["secretd-store"]),
     ("redb", &["secretd-store"]),
-    ("redb", &["secretd-store"]),
     ("fuser", &["secret-fs"]),
     ("libcontainer", &["secretd-runtime"]),
     ("oci-client", &["secretd-runtime"]),
