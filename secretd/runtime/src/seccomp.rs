@@ -14,11 +14,11 @@ use seccompiler::{
 use secretd_sys::seccomp_filter::Instruction;
 
 /// The filters of a container, in the order of their installation.
-pub type Filters = Vec<Vec<Instruction>>;
+pub(crate) type Filters = Vec<Vec<Instruction>>;
 
 /// The profile does not compile: a defect of this table.
 #[derive(Debug, thiserror::Error)]
-pub enum CompileError {
+pub(crate) enum CompileError {
     /// seccompiler refuses a rule.
     #[error("the seccomp profile does not compile: {0}")]
     Backend(#[from] seccompiler::BackendError),
@@ -40,7 +40,7 @@ const REFUSED_FAMILIES: [u64; 2] = [libc::AF_VSOCK as u64, libc::AF_ALG as u64];
 ///
 /// # Errors
 /// See [`CompileError`].
-pub fn compile(capabilities: &BTreeSet<String>) -> Result<Filters, CompileError> {
+pub(crate) fn compile(capabilities: &BTreeSet<String>) -> Result<Filters, CompileError> {
     let architecture: TargetArch = std::env::consts::ARCH.try_into().map_err(|_| CompileError::Architecture)?;
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> =
         syscalls::ALWAYS.iter().map(|&call| (call, Vec::new())).collect();

@@ -17,12 +17,13 @@ mod secrets;
 pub(crate) mod serve;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
 use camino::Utf8Path;
 
-use crate::shim_config::{LoadError, PID_FILE, SOCKET, ShimConfig};
+use crate::shim_config::{LoadError, PID_FILE, ShimConfig};
 
 /// Why a shim did not come to serve.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +34,9 @@ enum StartError {
     Step { step: &'static str, source: io::Error },
 }
 
-/// The shim's whole life. Must run before the process has a second thread.
-pub fn main_shim(task_dir: &Utf8Path) -> ExitCode {
-    match run(task_dir) {
+/// The shim's whole life. `socket` is its listening socket, inherited. Must run before the process has a second thread.
+pub fn main_shim(task_dir: &Utf8Path, socket: OwnedFd) -> ExitCode {
+    match run(task_dir, socket.into()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("shim: {error}");
@@ -44,11 +45,9 @@ pub fn main_shim(task_dir: &Utf8Path) -> ExitCode {
     }
 }
 
-fn run(task_dir: &Utf8Path) -> Result<(), StartError> {
+fn run(task_dir: &Utf8Path, listener: UnixListener) -> Result<(), StartError> {
     let at = |step: &'static str| move |source: io::Error| StartError::Step { step, source };
     let config = ShimConfig::load(task_dir)?;
-    // First of all the socket: whoever has started this process may connect from now on, and waits for an answer.
-    let listener = UnixListener::bind(task_dir.join(SOCKET)).map_err(at("socket"))?;
     std::fs::write(task_dir.join(PID_FILE), format!("{}\n", std::process::id())).map_err(at("pid file"))?;
     let _ = nix::unistd::setsid(); // fails only where this is a session's leader already
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

@@ -24,6 +24,10 @@ pub const PID_FILE: &str = "shim.pid";
 pub struct ShimConfig {
     /// Whose container.
     pub task: TaskId,
+    /// The image's id, which is kept as long as the container is there.
+    pub image: String,
+    /// The image's stop signal; empty for SIGTERM.
+    pub stop_signal: String,
     /// Its root filesystem.
     pub rootfs: Overlay,
     /// What runs in it.

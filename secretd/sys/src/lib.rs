@@ -10,3 +10,4 @@ pub mod inherited;
 pub mod mount_api;
 pub mod seccomp_filter;
 pub mod secret_memory;
+pub mod spawn;

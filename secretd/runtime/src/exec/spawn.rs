@@ -5,16 +5,13 @@ use std::process::Stdio;
 
 use camino::Utf8Path;
 use secretd_core::seam::runtime::{ContainerError, ExecInput, ExecOutput, ExecSession, ExecSpec};
-use secretd_proto::limit::MAX_FRAME_LENGTH;
 use secretd_proto::shim::{Failure, Step};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
 use super::message::{FromProcess, Start, ToProcess};
+use crate::frames::{receive, send};
 
 /// Messages that wait in each direction; the sender then waits too.
 const CHANNEL: usize = 16;
@@ -104,21 +101,4 @@ async fn carry_out(mut from: OwnedReadHalf, outputs: mpsc::Sender<ExecOutput>) {
             return;
         }
     }
-}
-
-async fn send<T: Serialize>(to: &mut OwnedWriteHalf, message: &T) -> std::io::Result<()> {
-    let body = postcard::to_stdvec(message).map_err(std::io::Error::other)?;
-    let length = u32::try_from(body.len()).map_err(std::io::Error::other)?;
-    to.write_all(&length.to_le_bytes()).await?;
-    to.write_all(&body).await
-}
-
-async fn receive<T: DeserializeOwned>(from: &mut OwnedReadHalf) -> std::io::Result<T> {
-    let length = usize::try_from(from.read_u32_le().await?).map_err(std::io::Error::other)?;
-    if length > MAX_FRAME_LENGTH {
-        return Err(std::io::Error::other("a frame is too long"));
-    }
-    let mut body = vec![0; length];
-    from.read_exact(&mut body).await?;
-    postcard::from_bytes(&body).map_err(std::io::Error::other)
 }

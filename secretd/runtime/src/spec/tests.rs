@@ -10,6 +10,8 @@ use crate::shim_config::{LogPlan, MountPlan, Overlay, Process};
 fn config() -> ShimConfig {
     ShimConfig {
         task: TaskId::from_random([1; 16]),
+        image: String::new(),
+        stop_signal: String::new(),
         rootfs: Overlay { lower: vec![], upper: "/u".into(), work: "/w".into() },
         process: Process {
             args: vec!["sh".into()],

@@ -1,0 +1,188 @@
+//! The node's side of secret-fs: starts it, finds it again after a restart, starts it again when it dies, and carries
+//! the agent's calls to it. Ciphertext and wrapped keys pass through here; plaintext never does.
+
+mod connection;
+mod probe;
+mod process;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use camino::Utf8PathBuf;
+use secretd_core::node::SecretsStatus;
+use secretd_core::seam::secret_mount::{SecretMount, SecretMountError, TaskSecrets};
+use secretd_proto::fs::{Grant, Request, Response, Target};
+use secretd_proto::id::{SecretId, TaskId};
+use secretd_proto::shim;
+use tokio::sync::watch;
+
+use self::connection::Connection;
+pub use self::probe::{BackendChoice, probe};
+use crate::container::shim_client;
+use crate::shim_config::SOCKET;
+
+/// How secret-fs is run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The run directory, for the socket and the tasks' shims.
+    pub run_dir: Utf8PathBuf,
+    /// `audit/` of the data directory.
+    pub audit_dir: Utf8PathBuf,
+    /// The binary.
+    pub program: PathBuf,
+    /// The user and group that it becomes.
+    pub identity: (u32, u32),
+}
+
+/// The first pause after secret-fs has died right after its start; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A run that lasted this long was a good one: the next begins at once.
+const GOOD_RUN: Duration = Duration::from_secs(1);
+
+/// The secret mounts of this node. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct SecretFs {
+    config: Arc<Config>,
+    backend: BackendChoice,
+    status: watch::Sender<SecretsStatus>,
+    /// Taken for the time of a call. A call that is cancelled leaves none, and the next one connects anew.
+    calls: Arc<tokio::sync::Mutex<Option<Connection>>>,
+}
+
+impl SecretFs {
+    /// What serves the secrets of this node is probed now; secret-fs itself is the business of [`SecretFs::supervise`].
+    pub fn new(config: Config) -> Self {
+        let backend = probe();
+        let status = SecretsStatus {
+            backend: backend.name.to_owned(),
+            backend_reason: backend.reason.clone(),
+            ..SecretsStatus::default()
+        };
+        Self { config: Arc::new(config), backend, status: watch::Sender::new(status), calls: Arc::default() }
+    }
+
+    /// What serves the secrets of this node.
+    pub fn backend(&self) -> &BackendChoice {
+        &self.backend
+    }
+
+    /// The socket that shims connect to.
+    pub fn socket(&self) -> Utf8PathBuf {
+        self.config.run_dir.join("secret-fs.sock")
+    }
+
+    /// Keeps secret-fs running. Ends never; to be owned by the process's supervisor.
+    pub async fn supervise(self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let started = tokio::time::Instant::now();
+            match self.run_once().await {
+                Ok(()) => tracing::warn!("secret-fs has ended; it is started again"),
+                Err(error) => tracing::error!(%error, "secret-fs does not start"),
+            }
+            self.status.send_modify(|status| status.public_key.clear());
+            *self.calls.lock().await = None;
+            if started.elapsed() >= GOOD_RUN {
+                pause = FIRST_PAUSE;
+                continue;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Finds a running secret-fs or starts one, tells the world, and waits for its end.
+    async fn run_once(&self) -> std::io::Result<()> {
+        let mut connection = match Connection::open(&self.socket()).await {
+            Ok(connection) => connection,
+            Err(_) => {
+                let (socket, config) = (self.socket(), self.config.clone());
+                let start = tokio::task::spawn_blocking(move || process::start(&config, &socket)).await;
+                start.map_err(std::io::Error::other)??;
+                Connection::open(&self.socket()).await?
+            }
+        };
+        let Response::Status(status) = connection.ask(&Request::Status).await? else {
+            return Err(std::io::Error::other("secret-fs gave an answer that does not fit the question"));
+        };
+        let public_key = connection.public_key.to_vec();
+        self.status.send_modify(|known| {
+            known.public_key = public_key;
+            known.memory = status.memory;
+            known.sandbox = status.sandbox;
+            known.weaknesses = status.weaknesses;
+            known.weaknesses.extend(self.backend.weakness.clone());
+        });
+        tracing::info!("secret-fs serves");
+        connection.until_closed().await;
+        Ok(())
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Response, SecretMountError> {
+        let mut slot = self.calls.lock().await;
+        let mut connection = match slot.take() {
+            Some(connection) => connection,
+            None => Connection::open(&self.socket()).await.map_err(|_| SecretMountError::Unreachable)?,
+        };
+        let response = connection.ask(request).await.map_err(|_| SecretMountError::Unreachable)?;
+        *slot = Some(connection);
+        match response {
+            Response::Refused(refusal) => Err(refusal.into()),
+            Response::Hello { .. } | Response::Done | Response::Changed(_) | Response::Status(_) => Ok(response),
+        }
+    }
+
+    async fn ask_shim(&self, task: &TaskId, request: shim::Request) -> Result<(), SecretMountError> {
+        let socket = self.config.run_dir.join("tasks").join(task.to_string()).join(SOCKET);
+        match shim_client::ask(&socket, &request).await {
+            Ok(shim::Response::Failed(failure)) => Err(SecretMountError::Shim(failure.message)),
+            Ok(shim::Response::Done | shim::Response::Status(_)) => Ok(()),
+            Err(error) => Err(SecretMountError::Shim(format!("the shim of task {task} does not answer: {error}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl SecretMount for SecretFs {
+    fn status(&self) -> watch::Receiver<SecretsStatus> {
+        self.status.subscribe()
+    }
+
+    async fn store(&self, secret: SecretId, version: u64, ciphertext: Vec<u8>) -> Result<(), SecretMountError> {
+        self.ask(&Request::Store { secret, version, ciphertext }).await.map(drop)
+    }
+
+    async fn forget(&self, secret: SecretId, version: u64) -> Result<(), SecretMountError> {
+        self.ask(&Request::Forget { secret, version }).await.map(drop)
+    }
+
+    async fn publish(&self, task: &TaskId, secrets: TaskSecrets) -> Result<(), SecretMountError> {
+        let TaskSecrets { cluster, node, grants } = secrets;
+        self.ask(&Request::Publish { task: *task, cluster, node, grants }).await.map(drop)
+    }
+
+    async fn update(&self, task: &TaskId, grants: Vec<Grant>) -> Result<Vec<Target>, SecretMountError> {
+        let Response::Changed(targets) = self.ask(&Request::Update { task: *task, grants }).await? else {
+            return Ok(Vec::new());
+        };
+        if !targets.is_empty() {
+            let paths = targets.iter().map(Target::path_in_filesystem).collect();
+            self.ask_shim(task, shim::Request::Wake { paths }).await?;
+        }
+        Ok(targets)
+    }
+
+    async fn remount(&self, task: &TaskId) -> Result<(), SecretMountError> {
+        self.ask_shim(task, shim::Request::Remount).await
+    }
+
+    async fn retract(&self, task: &TaskId) -> Result<(), SecretMountError> {
+        self.ask(&Request::Retract { task: *task }).await.map(drop)
+    }
+}
