@@ -92,7 +92,7 @@ impl Control for ControlService {
         request: Request<v1::InitClusterRequest>,
     ) -> Result<Response<v1::InitClusterResponse>, Status> {
         let (peer, request) = open(request);
-        answer(cluster::init(&self.context, peer, request).await)
+        answer(cluster::init_cluster(&self.context, peer, request).await)
     }
 
     async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, Status> {
@@ -111,7 +111,7 @@ impl Control for ControlService {
         request: Request<v1::CreateSecretRequest>,
     ) -> Result<Response<v1::CreateSecretResponse>, Status> {
         let (peer, request) = open(request);
-        answer(secrets::create(&self.context, peer, request).await)
+        answer(secrets::create_secret(&self.context, peer, request).await)
     }
 
     async fn update_secret(
@@ -119,21 +119,21 @@ impl Control for ControlService {
         request: Request<v1::UpdateSecretRequest>,
     ) -> Result<Response<v1::UpdateSecretResponse>, Status> {
         let (peer, request) = open(request);
-        answer(secrets::update(&self.context, peer, request).await)
+        answer(secrets::update_secret(&self.context, peer, request).await)
     }
 
     async fn get_secret(
         &self,
         request: Request<v1::GetSecretRequest>,
     ) -> Result<Response<v1::GetSecretResponse>, Status> {
-        answer(secrets::get(&self.context, &request.into_inner()))
+        answer(secrets::get_secret(&self.context, &request.into_inner()))
     }
 
     async fn list_secrets(
         &self,
         request: Request<v1::ListSecretsRequest>,
     ) -> Result<Response<v1::ListSecretsResponse>, Status> {
-        answer(secrets::list(&self.context, request.into_inner()))
+        answer(secrets::list_secrets(&self.context, request.into_inner()))
     }
 
     async fn remove_secret(
@@ -141,7 +141,7 @@ impl Control for ControlService {
         request: Request<v1::RemoveSecretRequest>,
     ) -> Result<Response<v1::RemoveSecretResponse>, Status> {
         let (peer, request) = open(request);
-        answer(secrets::remove(&self.context, peer, request).await)
+        answer(secrets::remove_secret(&self.context, peer, request).await)
     }
 
     async fn create_service(
@@ -149,7 +149,7 @@ impl Control for ControlService {
         request: Request<v1::CreateServiceRequest>,
     ) -> Result<Response<v1::CreateServiceResponse>, Status> {
         let (peer, request) = open(request);
-        answer(services::create(&self.context, peer, request).await)
+        answer(services::create_service(&self.context, peer, request).await)
     }
 
     async fn update_service(
@@ -157,21 +157,21 @@ impl Control for ControlService {
         request: Request<v1::UpdateServiceRequest>,
     ) -> Result<Response<v1::UpdateServiceResponse>, Status> {
         let (peer, request) = open(request);
-        answer(services::update(&self.context, peer, request).await)
+        answer(services::update_service(&self.context, peer, request).await)
     }
 
     async fn get_service(
         &self,
         request: Request<v1::GetServiceRequest>,
     ) -> Result<Response<v1::GetServiceResponse>, Status> {
-        answer(services::get(&self.context, &request.into_inner()))
+        answer(services::get_service(&self.context, &request.into_inner()))
     }
 
     async fn list_services(
         &self,
         request: Request<v1::ListServicesRequest>,
     ) -> Result<Response<v1::ListServicesResponse>, Status> {
-        answer(services::list(&self.context, request.into_inner()))
+        answer(services::list_services(&self.context, request.into_inner()))
     }
 
     async fn remove_service(
@@ -179,36 +179,36 @@ impl Control for ControlService {
         request: Request<v1::RemoveServiceRequest>,
     ) -> Result<Response<v1::RemoveServiceResponse>, Status> {
         let (peer, request) = open(request);
-        answer(services::remove(&self.context, peer, request).await)
+        answer(services::remove_service(&self.context, peer, request).await)
     }
 
     async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::GetTaskResponse>, Status> {
-        answer(tasks::get(&self.context, &request.into_inner()))
+        answer(tasks::get_task(&self.context, &request.into_inner()))
     }
 
     async fn list_tasks(
         &self,
         request: Request<v1::ListTasksRequest>,
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
-        answer(tasks::list(&self.context, request.into_inner()))
+        answer(tasks::list_tasks(&self.context, request.into_inner()))
     }
 
     async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
-        answer(nodes::get(&self.context, &request.into_inner()))
+        answer(nodes::get_node(&self.context, &request.into_inner()))
     }
 
     async fn list_nodes(
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        answer(nodes::list(&self.context, request.into_inner()))
+        answer(nodes::list_nodes(&self.context, request.into_inner()))
     }
 
     async fn watch_service(
         &self,
         request: Request<v1::WatchServiceRequest>,
     ) -> Result<Response<Self::WatchServiceStream>, Status> {
-        answer(services::watch(&self.context, &request.into_inner()))
+        answer(services::watch_service(&self.context, &request.into_inner()))
     }
 
     async fn service_logs(

@@ -17,7 +17,7 @@ use crate::audit::{Peer, record};
 use crate::manager::local_node;
 use crate::refusal::Refusal;
 
-pub(super) async fn init(
+pub(super) async fn init_cluster(
     context: &Context,
     peer: Option<Peer>,
     _: v1::InitClusterRequest,

@@ -114,8 +114,9 @@ impl Session {
                     self.held = Some(v1::WorkInput { input: Some(v1::work_input::Input::Exec(input)) });
                 }
                 Step::FromCaller(Ok(None)) => {
-                    // Without standard input there is nothing more to come, and the command goes on.
                     self.input = None;
+                    let closed = v1::ExecInput { input: Some(Input::StdinClosed(true)) };
+                    self.held = Some(v1::WorkInput { input: Some(v1::work_input::Input::Exec(closed)) });
                 }
                 Step::FromCaller(Err(_)) => return None, // the caller is gone; dropping `joined` cancels
                 Step::Sent => {}

@@ -12,7 +12,7 @@ use crate::manager::local_node;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 
-pub(super) fn get(context: &Context, request: &v1::GetNodeRequest) -> Result<v1::GetNodeResponse, Refusal> {
+pub(super) fn get_node(context: &Context, request: &v1::GetNodeRequest) -> Result<v1::GetNodeResponse, Refusal> {
     let view = context.view()?;
     Ok(v1::GetNodeResponse { node: Some(to_wire(find(&view, &request.reference)?)) })
 }
@@ -26,7 +26,7 @@ pub(super) fn find<'a>(view: &'a View, reference: &str) -> Result<&'a Arc<Node>,
     resolve(Kind::Node, reference, candidates)
 }
 
-pub(super) fn list(context: &Context, request: v1::ListNodesRequest) -> Result<v1::ListNodesResponse, Refusal> {
+pub(super) fn list_nodes(context: &Context, request: v1::ListNodesRequest) -> Result<v1::ListNodesResponse, Refusal> {
     let view = context.view()?;
     let filters = Filters::parse(request.filters, &["id", "label", "membership", "name", "node.label", "role"])?;
     let chosen = view.nodes().filter(|node| {

@@ -16,7 +16,7 @@ use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 use crate::validate::payload;
 
-pub(super) async fn create(
+pub(super) async fn create_secret(
     context: &Context,
     peer: Option<Peer>,
     request: v1::CreateSecretRequest,
@@ -34,7 +34,7 @@ pub(super) async fn create(
     Ok(v1::CreateSecretResponse { secret: to_wire(&context.store.view(), id) })
 }
 
-pub(super) async fn update(
+pub(super) async fn update_secret(
     context: &Context,
     peer: Option<Peer>,
     request: v1::UpdateSecretRequest,
@@ -77,14 +77,17 @@ fn labels(secret: &Secret, request: &v1::UpdateSecretRequest) -> Option<BTreeMap
     (!request.labels.is_empty()).then(|| secret.spec.labels.clone().into_iter().chain(given).collect())
 }
 
-pub(super) fn get(context: &Context, request: &v1::GetSecretRequest) -> Result<v1::GetSecretResponse, Refusal> {
+pub(super) fn get_secret(context: &Context, request: &v1::GetSecretRequest) -> Result<v1::GetSecretResponse, Refusal> {
     let view = context.view()?;
     let secret = find(&view, &request.reference)?;
     let used_by = view.services_using(&secret.id).iter().map(ToString::to_string).collect();
     Ok(v1::GetSecretResponse { secret: Some(Secret::clone(secret).into()), used_by })
 }
 
-pub(super) fn list(context: &Context, request: v1::ListSecretsRequest) -> Result<v1::ListSecretsResponse, Refusal> {
+pub(super) fn list_secrets(
+    context: &Context,
+    request: v1::ListSecretsRequest,
+) -> Result<v1::ListSecretsResponse, Refusal> {
     let view = context.view()?;
     let filters = Filters::parse(request.filters, &["id", "name", "names", "label"])?;
     let chosen = view.secrets().filter(|secret| {
@@ -98,7 +101,7 @@ pub(super) fn list(context: &Context, request: v1::ListSecretsRequest) -> Result
     Ok(v1::ListSecretsResponse { secrets: secrets.into_iter().map(|secret| Secret::clone(secret).into()).collect() })
 }
 
-pub(super) async fn remove(
+pub(super) async fn remove_secret(
     context: &Context,
     peer: Option<Peer>,
     request: v1::RemoveSecretRequest,

@@ -22,7 +22,7 @@ use crate::validate::service::{check, check_name};
 /// Tries to find a free name for a service that was given none.
 const NAME_ATTEMPTS: u32 = 10;
 
-pub(super) async fn create(
+pub(super) async fn create_service(
     context: &Context,
     peer: Option<Peer>,
     request: v1::CreateServiceRequest,
@@ -73,7 +73,7 @@ async fn create_with_random_name(context: &Context, id: ServiceId, spec: v1::Ser
     Ok(())
 }
 
-pub(super) async fn update(
+pub(super) async fn update_service(
     context: &Context,
     peer: Option<Peer>,
     request: v1::UpdateServiceRequest,
@@ -89,7 +89,11 @@ pub(super) async fn update(
         let (spec, update_status) = match (request.rollback, request.spec) {
             (true, None) => rolled_back(context, service)?,
             (true, Some(_)) => return Err(Refusal::invalid("other flags may not be combined with --rollback")),
-            (false, Some(spec)) => (ServiceSpec::try_from(spec)?, None),
+            (false, Some(spec)) => {
+                let spec = ServiceSpec::try_from(spec)?;
+                let status = (spec.task != service.spec.task).then(|| begun(context));
+                (spec, status)
+            }
             (false, None) => return Err(Refusal::invalid("the service has no specification")),
         };
         check_name(&service.spec.name, &spec.name).map_err(Refusal::invalid)?;
@@ -100,6 +104,16 @@ pub(super) async fn update(
     };
     record(peer, "service.update", id, outcome.await)?;
     Ok(v1::UpdateServiceResponse { service: to_wire(&context.store.view(), id), warnings: vec![] })
+}
+
+/// Said at once, so that nobody who looks takes the old tasks for the new ones.
+fn begun(context: &Context) -> UpdateStatus {
+    UpdateStatus {
+        state: UpdateState::Updating,
+        started_at: context.now(),
+        completed_at: None,
+        message: "update in progress".to_owned(),
+    }
 }
 
 /// The previous specification, to be exchanged with the present one.
@@ -124,13 +138,19 @@ fn check_spec(view: &View, spec: &ServiceSpec) -> Result<(), Refusal> {
     check(spec, known).map_err(Refusal::invalid)
 }
 
-pub(super) fn get(context: &Context, request: &v1::GetServiceRequest) -> Result<v1::GetServiceResponse, Refusal> {
+pub(super) fn get_service(
+    context: &Context,
+    request: &v1::GetServiceRequest,
+) -> Result<v1::GetServiceResponse, Refusal> {
     let view = context.view()?;
     let service = find(&view, &request.reference)?;
     Ok(v1::GetServiceResponse { service: Some(Service::clone(service).into()) })
 }
 
-pub(super) fn list(context: &Context, request: v1::ListServicesRequest) -> Result<v1::ListServicesResponse, Refusal> {
+pub(super) fn list_services(
+    context: &Context,
+    request: v1::ListServicesRequest,
+) -> Result<v1::ListServicesResponse, Refusal> {
     let view = context.view()?;
     let filters = Filters::parse(request.filters, &["id", "label", "mode", "name"])?;
     let chosen = view.services().filter(|service| {
@@ -159,7 +179,7 @@ fn summary(view: &View, service: &Arc<Service>) -> v1::ServiceSummary {
     }
 }
 
-pub(super) async fn remove(
+pub(super) async fn remove_service(
     context: &Context,
     peer: Option<Peer>,
     request: v1::RemoveServiceRequest,
@@ -181,7 +201,7 @@ fn to_wire(view: &View, id: ServiceId) -> Option<v1::Service> {
 }
 
 /// The service and its tasks, again after every change, until it is removed and its tasks are gone.
-pub(super) fn watch(
+pub(super) fn watch_service(
     context: &Context,
     request: &v1::WatchServiceRequest,
 ) -> Result<Messages<v1::WatchServiceResponse>, Refusal> {

@@ -12,7 +12,7 @@ use crate::orchestrate::slot::is_live;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 
-pub(super) fn get(context: &Context, request: &v1::GetTaskRequest) -> Result<v1::GetTaskResponse, Refusal> {
+pub(super) fn get_task(context: &Context, request: &v1::GetTaskRequest) -> Result<v1::GetTaskResponse, Refusal> {
     let view = context.view()?;
     Ok(v1::GetTaskResponse { task: Some(Task::clone(find(&view, &request.reference)?).into()) })
 }
@@ -41,7 +41,7 @@ fn is_running(task: &Task) -> bool {
     task.status.state == TaskState::Running && is_live(task)
 }
 
-pub(super) fn list(context: &Context, request: v1::ListTasksRequest) -> Result<v1::ListTasksResponse, Refusal> {
+pub(super) fn list_tasks(context: &Context, request: v1::ListTasksRequest) -> Result<v1::ListTasksResponse, Refusal> {
     let view = context.view()?;
     let filters = Filters::parse(request.filters, &["id", "name", "node", "service", "desired-state"])?;
     for value in filters.values("desired-state") {
