@@ -13,6 +13,12 @@ use super::slot::{Slot, ended_by_itself, is_live};
 /// How long a new task waits for the old one of its slot to stop, beyond the old one's own grace period.
 const STOP_MARGIN: Duration = Duration::from_mins(1);
 
+/// Restarts within [`FAILING_WINDOW`] before delays grow.
+const PATIENCE: usize = 3;
+const FAILING_WINDOW: Duration = Duration::from_mins(5);
+/// Growing delays end here: a container whose cause of failure is gone should not wait much longer than that.
+const MAX_DELAY: Duration = Duration::from_mins(1);
+
 /// Whether the restart policy wants a task after `ended`.
 pub(crate) fn wants_restart(service: &Service, ended: &Task, memory: &Memory, now: Timestamp) -> bool {
     let policy = &service.spec.task.restart;
@@ -42,10 +48,23 @@ pub(crate) fn may_run(situation: &Situation<'_>, slot: &Slot<'_>, task: &Task) -
     let previous = slot.tasks.iter().find(|other| other.id != task.id && !is_live(other));
     match previous {
         Some(previous) if ended_by_itself(previous) && previous.spec == task.spec => {
-            not_before(created, service.spec.task.restart.delay, now)
+            not_before(created, delay(service, task, situation.memory), now)
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// The policy's delay, doubled for each further restart of a slot that keeps failing. A policy with a limit of attempts has
+/// its own end to that, and keeps its delay.
+fn delay(service: &Service, task: &Task, memory: &Memory) -> Duration {
+    let policy = &service.spec.task.restart;
+    if policy.max_attempts != 0 {
+        return policy.delay;
+    }
+    let restarts = memory.restarts(service.id, task.slot, task.spec_version);
+    let recent = restarts.filter(|at| later(*at, FAILING_WINDOW) > task.meta.created_at).count();
+    let doublings = u32::try_from(recent.saturating_sub(PATIENCE)).unwrap_or(u32::MAX).min(16);
+    policy.delay.saturating_mul(1 << doublings).min(MAX_DELAY.max(policy.delay))
 }
 
 fn not_before(start: Timestamp, wait: Duration, now: Timestamp) -> Result<(), Timestamp> {

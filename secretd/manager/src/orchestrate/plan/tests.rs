@@ -228,6 +228,24 @@ fn attempts_are_limited_within_the_window() {
 }
 
 #[test]
+fn delay_grows_while_a_slot_keeps_failing() {
+    let service = service(1);
+    let wait = |restarts: u8| {
+        let n_tasks = restarts + 1;
+        let mut all: Vec<_> = (0..n_tasks)
+            .map(|n| {
+                desired(slot(ended(task(&service, 99 - restarts + n), TaskState::Failed, 99), 1), TaskState::Shutdown)
+            })
+            .collect();
+        let newest = all.pop().unwrap();
+        all.push(desired(ended(newest, TaskState::Ready, 99), TaskState::Ready));
+        World::new(service.clone(), all).plan().wake_at.unwrap().0 / 1_000_000_000 - 99
+    };
+
+    assert_eq!([1, 2, 3, 4, 5, 6, 7, 8].map(wait), [5, 5, 5, 10, 20, 40, 60, 60]);
+}
+
+#[test]
 fn update_replaces_one_slot_at_a_time() {
     let old = service(2);
     let all = tasks(&old, 1..=2);
