@@ -44,6 +44,18 @@ pub(crate) struct Feed {
     payloads: BTreeMap<Payload, Option<Arc<SealedPayload>>>,
     /// Tasks that cannot have all their secrets, and why.
     broken: BTreeMap<TaskId, String>,
+    /// Targets whose version was replaced before it could be granted: the next version is in the watch already.
+    late: BTreeMap<TaskId, BTreeSet<String>>,
+    /// Tasks that are told of once none of their targets is late.
+    held: BTreeMap<TaskId, Arc<Task>>,
+}
+
+/// Why a grant was not made.
+enum NoGrant {
+    /// Its version is not kept any more: there is a newer one, or the secret was removed.
+    Replaced,
+    /// It cannot be made.
+    Failed(String),
 }
 
 /// The state as the set wants to see it.
@@ -85,6 +97,8 @@ impl Feed {
             sequence: 0,
             payloads: BTreeMap::new(),
             broken: BTreeMap::new(),
+            late: BTreeMap::new(),
+            held: BTreeMap::new(),
         };
         feed.advance(Touched { tasks, secrets: BTreeSet::new() });
         feed
@@ -197,24 +211,31 @@ impl Feed {
                 None => return Ok(None),
             },
             Delta::GiveGrant(grant) => match self.grant_and_yield(&grant).await {
-                Ok(item) => (Action::Update, item),
-                Err(why) => {
+                Ok(item) => {
+                    self.is_on_time(&grant);
+                    (Action::Update, item)
+                }
+                Err(NoGrant::Replaced) => {
+                    self.late.entry(grant.task).or_default().insert(grant.target);
+                    return Ok(None);
+                }
+                Err(NoGrant::Failed(why)) => {
                     // `why` may name the secret: it goes to the task's status, not to the journal.
                     tracing::error!(secret = %grant.payload.secret, task = %grant.task, "a grant cannot be made");
+                    self.is_on_time(&grant);
                     self.broken.insert(grant.task, why);
                     return Ok(None);
                 }
             },
-            Delta::GiveTask(task) => match self.broken.remove(&task.id) {
-                Some(why) if task.status.state == TaskState::Assigned && task.desired_state <= TaskState::Running => {
-                    self.reject(&task, why).await?;
-                    return Ok(None);
-                }
-                Some(_) | None => {
-                    (Action::Update, Item::Task(v1::TaskAssignment { task: Some(Task::clone(&task).into()) }))
-                }
+            Delta::GiveTask(task) => match self.tell(task).await? {
+                Some(item) => (Action::Update, item),
+                None => return Ok(None),
             },
             Delta::TakeTask(id) => {
+                self.late.remove(&id);
+                if self.held.remove(&id).is_some() {
+                    return Ok(None); // it was never told of
+                }
                 let task = v1::Task { id: id.to_string(), ..v1::Task::default() };
                 (Action::Remove, Item::Task(v1::TaskAssignment { task: Some(task) }))
             }
@@ -225,6 +246,35 @@ impl Feed {
             }
         };
         Ok(Some(v1::AssignmentChange { action: action.into(), item: Some(item) }))
+    }
+
+    /// A task, unless it is one that must not start: because it cannot have its secrets, or not yet.
+    async fn tell(&mut self, task: Arc<Task>) -> Result<Option<Item>, Status> {
+        let starts = task.status.state == TaskState::Assigned && task.desired_state <= TaskState::Running;
+        if starts && self.late.contains_key(&task.id) {
+            self.held.insert(task.id, task);
+            return Ok(None);
+        }
+        self.held.remove(&task.id);
+        match self.broken.remove(&task.id) {
+            Some(why) if starts => {
+                self.reject(&task, why).await?;
+                Ok(None)
+            }
+            Some(_) | None => Ok(Some(Item::Task(v1::TaskAssignment { task: Some(Task::clone(&task).into()) }))),
+        }
+    }
+
+    /// Takes note that a target is late no more; the task that waited for it is next.
+    fn is_on_time(&mut self, grant: &Grant) {
+        let Some(targets) = self.late.get_mut(&grant.task) else { return };
+        targets.remove(&grant.target);
+        if targets.is_empty() {
+            self.late.remove(&grant.task);
+            if let Some(task) = self.held.remove(&grant.task) {
+                self.queue.push_back(Delta::GiveTask(task));
+            }
+        }
     }
 
     async fn secret(&mut self, payload: Payload) -> Option<Item> {
@@ -240,30 +290,26 @@ impl Feed {
     }
 
     /// Wrapping a key takes a tenth of a millisecond of arithmetic: among hundreds, others get their turn.
-    async fn grant_and_yield(&mut self, grant: &Grant) -> Result<Item, String> {
+    async fn grant_and_yield(&mut self, grant: &Grant) -> Result<Item, NoGrant> {
         let item = self.grant(grant).await;
         tokio::task::yield_now().await;
         item
     }
 
-    async fn grant(&mut self, grant: &Grant) -> Result<Item, String> {
+    async fn grant(&mut self, grant: &Grant) -> Result<Item, NoGrant> {
         let sealed = self.payload(grant.payload).await?;
         let Payload { secret: id, version } = grant.payload;
-        let gone = || format!("version {} of secret {id} is gone", version.0);
-        let secret = self.view.secret(&id).ok_or_else(gone)?;
-        let length = self.view.payload_length(&id, version).ok_or_else(gone)?;
+        let secret = self.view.secret(&id).ok_or(NoGrant::Replaced)?;
+        let length = self.view.payload_length(&id, version).ok_or(NoGrant::Replaced)?;
         let key = self.view.node(&self.node).map(|node| node.description.secrets.public_key.clone());
-        let node_key = PublicKey::from_bytes(&key.unwrap_or_default());
-        let node_key = node_key.map_err(|error| format!("the node's secret-fs key is not usable: {error}"))?;
-        let (cluster, key) =
-            self.view.cluster().zip(self.view.sealing_key()).ok_or_else(|| "there is no cluster".to_owned())?;
+        let unusable = |error| NoGrant::Failed(format!("the node's secret-fs key is not usable: {error}"));
+        let node_key = PublicKey::from_bytes(&key.unwrap_or_default()).map_err(unusable)?;
+        let (cluster, key) = self.view.cluster().zip(self.view.sealing_key()).ok_or(NoGrant::Replaced)?;
         let granter = Granter { cluster: cluster.id, cluster_key: &key, node: self.node, node_key: &node_key };
         let wrapped = granter.wrap(grant, secret, length, &sealed);
         let wrapped_dek = wrapped.map_err(|error| {
-            format!(
-                "version {} of secret {} cannot be granted: {error}; update the secret",
-                version.0, secret.spec.name
-            )
+            let (version, name) = (version.0, &secret.spec.name);
+            NoGrant::Failed(format!("version {version} of secret {name} cannot be granted: {error}; update the secret"))
         })?;
         Ok(Item::Grant(v1::GrantAssignment { wrapped_dek, ..self.describe(grant) }))
     }
@@ -284,17 +330,16 @@ impl Feed {
     }
 
     /// A payload, read once for all the grants that are made in a row.
-    async fn payload(&mut self, payload: Payload) -> Result<Arc<SealedPayload>, String> {
-        let Payload { secret, version } = payload;
+    async fn payload(&mut self, payload: Payload) -> Result<Arc<SealedPayload>, NoGrant> {
         if let Some(known) = self.payloads.get(&payload) {
-            return known
-                .clone()
-                .ok_or_else(|| format!("version {} of secret {secret} is not kept any more", version.0));
+            return known.clone().ok_or(NoGrant::Replaced);
         }
-        let read = self.store.payload(secret, version.0).await;
-        let read = read.map_err(|error| format!("version {} of secret {secret} cannot be read: {error}", version.0))?;
+        let Payload { secret, version } = payload;
+        let read = self.store.payload(secret, version.0).await.map_err(|error| {
+            NoGrant::Failed(format!("version {} of secret {secret} cannot be read: {error}", version.0))
+        })?;
         self.payloads.insert(payload, read.clone());
-        read.ok_or_else(|| format!("version {} of secret {secret} is not kept any more", version.0))
+        read.ok_or(NoGrant::Replaced)
     }
 
     /// A task that cannot have its secrets does not start: it ends here, and says why.
@@ -307,3 +352,6 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
