@@ -201,7 +201,8 @@ impl Diff {
     }
 }
 
-/// Whether the node is to know of a task. One that cannot have its secrets yet waits, unless it is to stop anyway.
+/// Whether the node is to know of a task. One that cannot have its secrets yet waits, unless it is to stop anyway. A task
+/// that the node has accepted is told in any case: one that is not in the complete set of a new session would be ended.
 fn is_due(source: &impl Source, task: &Task, is_told: bool) -> bool {
     if task.status.state < TaskState::Assigned {
         return false;
@@ -209,7 +210,7 @@ fn is_due(source: &impl Source, task: &Task, is_told: bool) -> bool {
     let secrets = &task.spec.container.secrets;
     let is_ready = secrets.is_empty()
         || (!source.node_key().is_empty() && secrets.iter().all(|grant| source.secret(grant.secret).is_some()));
-    is_told || is_ready || task.desired_state > TaskState::Running || task.status.state.is_terminal()
+    is_told || is_ready || task.desired_state > TaskState::Running || task.status.state > TaskState::Assigned
 }
 
 /// What the task may read now: nothing once it has ended, nor while the node has no key.

@@ -1,4 +1,4 @@
-//! What one node is told, as messages: the shell around [`AssignmentSet`](super::assignment_set::AssignmentSet).
+//! What one node is told, as messages: the shell around [`AssignmentSet`].
 //!
 //! Payloads are read and data keys wrapped when a message is made, one message at a time, however much there is to tell.
 

@@ -241,6 +241,31 @@ fn task_with_secrets_waits_for_the_nodes_key() {
 }
 
 #[test]
+fn running_task_is_told_although_secret_fs_is_not_there_yet() {
+    let (mut world, mut set) = (World::with_secrets(b""), AssignmentSet::default());
+    world.put(1, TaskState::Running, &[1]);
+    world.check(
+        &mut set,
+        &[1],
+        &[],
+        &expect![[r#"
+        + t1 Running
+    "#]],
+    );
+
+    world.key = b"k1".to_vec();
+    world.check(
+        &mut set,
+        &[],
+        &[],
+        &expect![[r#"
+        + s1v1
+        + grant t1 f1 s1v1 epoch 2
+    "#]],
+    );
+}
+
+#[test]
 fn waiting_task_that_is_to_stop_is_told() {
     let (mut world, mut set) = (World::with_secrets(b""), AssignmentSet::default());
     world.put(1, TaskState::Assigned, &[1]);
