@@ -1,1 +1,19 @@
-//! x
+//! The node's side of the cluster: it brings each assigned task to the wanted state, and tells how far it is.
+//!
+//! Reading order: [`agent`] (how it is put together), `session` (the conversation with a manager), `assignment` (what it
+//! says, parsed), `worker` (which tasks there are), `runner` (one task's life), `secrets` (a task's secrets in
+//! secret-fs), `report` (what is told), `work` (logs and exec), [`images_api`] (the images of this node).
+//!
+//! Deliberately absent: containers and secret-fs themselves. The agent knows the seams alone.
+
+pub mod agent;
+mod assignment;
+pub mod images_api;
+mod report;
+mod runner;
+mod secrets;
+mod session;
+mod work;
+mod worker;
+
+pub use agent::{Agent, Deps};

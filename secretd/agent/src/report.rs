@@ -1,0 +1,75 @@
+//! What is told of tasks: the latest status of each, sent as soon as a manager takes it, and again to a new one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use secretd_core::task::TaskStatus;
+use secretd_proto::id::TaskId;
+use tokio::sync::Notify;
+
+/// The statuses of this node's tasks. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reports(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    latest: BTreeMap<TaskId, TaskStatus>,
+    unsent: BTreeSet<TaskId>,
+}
+
+impl Reports {
+    /// A task's new status.
+    pub(crate) fn report(&self, task: TaskId, status: TaskStatus) {
+        let mut state = self.0.state.lock();
+        state.latest.insert(task, status);
+        state.unsent.insert(task);
+        drop(state);
+        self.0.news.notify_one();
+    }
+
+    /// A manager has forgotten the task.
+    pub(crate) fn forget(&self, task: &TaskId) {
+        let mut state = self.0.state.lock();
+        state.latest.remove(task);
+        state.unsent.remove(task);
+    }
+
+    /// Everything is told again: the manager is another one.
+    pub(crate) fn all_unsent(&self) {
+        let mut state = self.0.state.lock();
+        state.unsent = state.latest.keys().copied().collect();
+        drop(state);
+        self.0.news.notify_one();
+    }
+
+    /// What is to be told, once there is something. Cancel-safe: nothing is taken before it returns.
+    pub(crate) async fn next(&self) -> Vec<(TaskId, TaskStatus)> {
+        loop {
+            let taken = self.take();
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.0.news.notified().await;
+        }
+    }
+
+    fn take(&self) -> Vec<(TaskId, TaskStatus)> {
+        let mut state = self.0.state.lock();
+        let unsent = std::mem::take(&mut state.unsent);
+        unsent.into_iter().filter_map(|task| state.latest.get(&task).map(|status| (task, status.clone()))).collect()
+    }
+
+    /// They were not taken: they are to be told still, unless something newer is.
+    pub(crate) fn put_back(&self, tasks: impl Iterator<Item = TaskId>) {
+        let mut state = self.0.state.lock();
+        let known: Vec<TaskId> = tasks.filter(|task| state.latest.contains_key(task)).collect();
+        state.unsent.extend(known);
+    }
+}

@@ -1,0 +1,195 @@
+//! The conversation with a manager: begins, is kept alive, and begins again when it breaks.
+//!
+//! All that a session carries runs in it and ends with it; the worker goes on. The pause before the next attempt grows
+//! and is jittered, so that a thousand agents do not come back at once.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secretd_core::node::NodeDescription;
+use secretd_core::seam::runtime::Runtime;
+use secretd_core::wire::{WireError, duration_from_wire};
+use secretd_proto::id::NodeId;
+use secretd_proto::limit::MAX_MESSAGE_LENGTH;
+use secretd_proto::v1;
+use secretd_proto::v1::dispatcher_client::DispatcherClient;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use crate::assignment;
+use crate::report::Reports;
+use crate::work;
+use crate::worker::Worker;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// The manager, or the way to it.
+    #[error("{}: {}", .0.code(), .0.message())]
+    Status(#[from] tonic::Status),
+    /// The manager said something that is not understood.
+    #[error("an assignment is not understood: {0}")]
+    Wire(#[from] WireError),
+    /// The manager ended it.
+    #[error("the manager has ended the session")]
+    Ended,
+    /// A part of it panicked.
+    #[error("a part of the session has panicked")]
+    Panicked,
+}
+
+/// What sessions need.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) node: NodeId,
+    pub(crate) channel: Channel,
+    pub(crate) description: watch::Receiver<NodeDescription>,
+    pub(crate) reports: Reports,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) worker: Worker,
+}
+
+type Client = DispatcherClient<Channel>;
+
+impl Sessions {
+    /// One session after another, for ever.
+    pub(crate) async fn run(mut self) -> Infallible {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = tokio::time::Instant::now();
+            let Err(error) = self.session().await;
+            tracing::info!(%error, "the session has ended");
+            pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause };
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn session(&mut self) -> Result<Infallible, SessionError> {
+        let mut client = DispatcherClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_LENGTH)
+            .max_encoding_message_size(MAX_MESSAGE_LENGTH);
+        let described = self.description.borrow_and_update().clone();
+        let request = v1::SessionRequest { node_id: self.node.to_string(), description: Some(described.into()) };
+        let mut messages = client.session(request).await?.into_inner();
+        let first = messages.message().await?.ok_or(SessionError::Ended)?;
+        let id = first.session_id;
+        let heartbeat = duration_from_wire("heartbeat", first.heartbeat, Duration::from_secs(5))?;
+        let assignments = client.assignments(v1::AssignmentsRequest { session_id: id.clone() }).await?.into_inner();
+        tracing::info!(session = %id, "connected to a manager");
+
+        self.reports.all_unsent();
+        let mut parts = JoinSet::new();
+        parts.spawn(keep_alive(client.clone(), id.clone(), heartbeat));
+        parts.spawn(report(client.clone(), id.clone(), self.reports.clone()));
+        parts.spawn(describe(client.clone(), id, self.description.clone()));
+        parts.spawn(take_work(client, messages, Arc::clone(&self.runtime)));
+        tokio::select! {
+            biased;
+            ended = parts.join_next() => match ended {
+                Some(Ok(Err(error))) => Err(error),
+                Some(Ok(Ok(never))) => match never {},
+                Some(Err(_)) | None => Err(SessionError::Panicked),
+            },
+            followed = follow(&mut self.worker, assignments) => followed,
+        }
+    }
+}
+
+/// Takes assignments. A change that does not follow on what was told last ends the session: the next one begins anew.
+async fn follow(
+    worker: &mut Worker,
+    mut stream: Streaming<v1::AssignmentsMessage>,
+) -> Result<Infallible, SessionError> {
+    use v1::assignments_message::Kind;
+    let mut sequence = String::new();
+    let mut complete = Vec::new();
+    loop {
+        let message = stream.message().await?.ok_or(SessionError::Ended)?;
+        let kind = Kind::try_from(message.kind).map_err(|_| WireError::new("kind", "is not known to this release"))?;
+        if kind == Kind::Incremental && message.applies_to != sequence {
+            return Err(WireError::new("applies_to", "does not follow on the last change").into());
+        }
+        sequence = message.results_in;
+        let changes = assignment::parse(message.changes)?;
+        match kind {
+            Kind::Complete => {
+                complete.extend(changes);
+                if !message.more {
+                    worker.complete(std::mem::take(&mut complete)).await;
+                }
+            }
+            Kind::Incremental => worker.incremental(changes).await,
+        }
+    }
+}
+
+/// Half of the period: one that is lost is made up for.
+async fn keep_alive(mut client: Client, session: String, period: Duration) -> Result<Infallible, SessionError> {
+    loop {
+        tokio::time::sleep(period / 2).await;
+        client.heartbeat(v1::HeartbeatRequest { session_id: session.clone() }).await?;
+    }
+}
+
+/// Tells what has accumulated while the last call was under way.
+async fn report(mut client: Client, session: String, reports: Reports) -> Result<Infallible, SessionError> {
+    loop {
+        let statuses = reports.next().await;
+        let updates = statuses
+            .iter()
+            .map(|(task, status)| v1::TaskStatusUpdate {
+                task_id: task.to_string(),
+                status: Some(status.clone().into()),
+            })
+            .collect();
+        let request = v1::UpdateTaskStatusRequest { session_id: session.clone(), updates };
+        if let Err(status) = client.update_task_status(request).await {
+            reports.put_back(statuses.into_iter().map(|(task, _)| task));
+            return Err(status.into());
+        }
+    }
+}
+
+/// Tells a new description of the node: above all a new key of secret-fs.
+async fn describe(
+    mut client: Client,
+    session: String,
+    mut description: watch::Receiver<NodeDescription>,
+) -> Result<Infallible, SessionError> {
+    loop {
+        description.changed().await.map_err(|_| SessionError::Ended)?;
+        let described = description.borrow_and_update().clone();
+        let request = v1::UpdateNodeRequest { session_id: session.clone(), description: Some(described.into()) };
+        client.update_node(request).await?;
+    }
+}
+
+/// Carries out what the manager asks for, each in a task that ends with the session.
+async fn take_work(
+    client: Client,
+    mut messages: Streaming<v1::SessionMessage>,
+    runtime: Arc<dyn Runtime>,
+) -> Result<Infallible, SessionError> {
+    let mut running = JoinSet::new();
+    loop {
+        let message = messages.message().await?.ok_or(SessionError::Ended)?;
+        if let Some(request) = message.work {
+            running.spawn(work::carry_out(client.clone(), request, Arc::clone(&runtime)));
+        }
+        while running.try_join_next().is_some() {}
+    }
+}
+
+/// Between a half and the whole of the pause.
+fn jittered(pause: Duration) -> Duration {
+    let random = secretd_proto::id::WorkId::random();
+    let share = f64::from(random.as_bytes().first().copied().unwrap_or_default()) / 512.0;
+    pause.mul_f64(0.5 + share)
+}

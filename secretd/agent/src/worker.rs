@@ -1,0 +1,159 @@
+//! Which tasks this node has: one runner each, told what is wanted as it changes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use secretd_core::seam::runtime::Observed;
+use secretd_proto::id::TaskId;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::assignment::{Change, GrantTold};
+use crate::runner::{Context, Found, Runner, Wanted};
+
+/// The tasks of this node. Lives through sessions: without a manager everything goes on as it was.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    context: Context,
+    tasks: BTreeMap<TaskId, watch::Sender<Wanted>>,
+    /// Grants whose task has not been told yet.
+    early: HashMap<TaskId, Vec<GrantTold>>,
+    /// What an earlier secretd has left, until the first complete set tells whose it is.
+    found: Option<BTreeMap<TaskId, Found>>,
+    runners: JoinSet<TaskId>,
+}
+
+impl Worker {
+    /// A worker that finds `observed` when it begins.
+    pub(crate) fn new(context: Context, observed: Vec<Observed>) -> Self {
+        let found = observed.into_iter().map(|one| (one.task, one.status.map_or(Found::Remains, Found::Container)));
+        Self {
+            context,
+            tasks: BTreeMap::new(),
+            early: HashMap::new(),
+            found: Some(found.collect()),
+            runners: JoinSet::new(),
+        }
+    }
+
+    /// A whole set: what is not in it is taken.
+    pub(crate) async fn complete(&mut self, changes: Vec<Change>) {
+        let mut tasks = BTreeSet::new();
+        let mut versions = BTreeSet::new();
+        let mut grants: BTreeMap<TaskId, Vec<GrantTold>> = BTreeMap::new();
+        let mut given = Vec::new();
+        for change in changes {
+            match change {
+                Change::GiveSecret(version, payload) => {
+                    versions.insert(version);
+                    self.context.payloads.give(version, payload);
+                }
+                Change::GiveGrant(task, grant) => grants.entry(task).or_default().push(grant),
+                Change::GiveTask(task) => {
+                    tasks.insert(task.id);
+                    given.push(task);
+                }
+                Change::TakeSecret(_) | Change::TakeGrant(..) | Change::TakeTask(_) => {}
+            }
+        }
+        for task in given {
+            let grants = grants.remove(&task.id).unwrap_or_default();
+            self.set(Wanted { task: Arc::new(*task), grants, forgotten: false });
+        }
+        let gone: Vec<TaskId> = self.tasks.keys().filter(|task| !tasks.contains(task)).copied().collect();
+        gone.iter().for_each(|task| self.forget(task));
+        for version in self.context.payloads.versions().iter().filter(|version| !versions.contains(version)) {
+            self.take_secret(*version).await;
+        }
+        for (task, _) in self.found.take().unwrap_or_default() {
+            self.remove_stranger(task).await;
+        }
+    }
+
+    /// Changes, in their order.
+    pub(crate) async fn incremental(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::GiveSecret(version, payload) => self.context.payloads.give(version, payload),
+                Change::TakeSecret(version) => self.take_secret(version).await,
+                Change::GiveGrant(task, grant) => self.give_grant(task, grant),
+                Change::TakeGrant(task, secret, target) => {
+                    if let Some(wanted) = self.tasks.get(&task) {
+                        wanted.send_modify(|wanted| {
+                            wanted.grants.retain(|old| (old.secret, &old.target) != (secret, &target))
+                        });
+                    }
+                }
+                Change::GiveTask(task) => {
+                    let grants = match self.tasks.get(&task.id) {
+                        Some(wanted) => wanted.borrow().grants.clone(),
+                        None => self.early.remove(&task.id).unwrap_or_default(),
+                    };
+                    self.set(Wanted { task: Arc::new(*task), grants, forgotten: false });
+                }
+                Change::TakeTask(task) => self.forget(&task),
+            }
+        }
+        while self.runners.try_join_next().is_some() {} // runners of forgotten tasks
+    }
+
+    fn give_grant(&mut self, task: TaskId, grant: GrantTold) {
+        let replace = |grants: &mut Vec<GrantTold>| {
+            grants.retain(|old| (old.secret, &old.target) != (grant.secret, &grant.target));
+            grants.push(grant.clone());
+        };
+        match self.tasks.get(&task) {
+            Some(wanted) => wanted.send_modify(|wanted| replace(&mut wanted.grants)),
+            None => replace(self.early.entry(task).or_default()),
+        }
+    }
+
+    fn set(&mut self, wanted: Wanted) {
+        let id = wanted.task.id;
+        if let Some(sender) = self.tasks.get(&id) {
+            sender.send_replace(wanted);
+            return;
+        }
+        let found = self.found.as_mut().and_then(|found| found.remove(&id)).unwrap_or(Found::Nothing);
+        let (sender, receiver) = watch::channel(wanted);
+        self.tasks.insert(id, sender);
+        let runner = Runner::new(self.context.clone(), receiver);
+        self.runners.spawn(async move {
+            runner.run(found).await;
+            id
+        });
+    }
+
+    fn forget(&mut self, task: &TaskId) {
+        self.early.remove(task);
+        if let Some(sender) = self.tasks.remove(task) {
+            sender.send_modify(|wanted| wanted.forgotten = true);
+            // The runner keeps its receiver, and with a dropped sender would take itself for abandoned.
+            let id = *task;
+            self.runners.spawn(async move {
+                sender.closed().await;
+                id
+            });
+        }
+    }
+
+    async fn take_secret(&self, version: crate::assignment::SecretVersion) {
+        self.context.payloads.take(&version);
+        if let Err(error) = self.context.secret_mount.forget(version.0, version.1).await {
+            tracing::debug!(secret = %version.0, %error, "a version could not be forgotten; a restart of secret-fs forgets all");
+        }
+    }
+
+    /// A container that no manager knows of.
+    async fn remove_stranger(&self, task: TaskId) {
+        tracing::info!(%task, "a container whose task is gone is removed");
+        if let Err(error) = self.context.secret_mount.retract(&task).await {
+            tracing::debug!(%task, %error, "it had no secrets to retract");
+        }
+        for removed in [self.context.runtime.remove(&task).await, self.context.runtime.forget(&task).await] {
+            if let Err(error) = removed {
+                tracing::warn!(%task, %error, "a container could not be removed");
+            }
+        }
+    }
+}
