@@ -53,7 +53,8 @@ impl From<ProposeError> for Refusal {
             ProposeError::Conflict(conflict) => conflict.into(),
             ProposeError::PayloadLength { .. } => Self::invalid(error),
             ProposeError::Full => Self::new(Code::StorageFull, error),
-            ProposeError::Storage(_) | ProposeError::Closed => Self::new(Code::Storage, error),
+            ProposeError::Storage(_) => Self::new(Code::Storage, with_causes(&error)),
+            ProposeError::Closed => Self::new(Code::Storage, "secretd is stopping: repeat when it runs again"),
             ProposeError::NoQuorum { .. } => Self::new(Code::NoQuorum, error),
         }
     }
@@ -100,6 +101,17 @@ impl From<Conflict> for Refusal {
     }
 }
 
+/// An error and what caused it, as one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
 fn in_use(name: &SecretName, services: &[ServiceName]) -> String {
     let list: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
     let noun = if services.len() == 1 { "service" } else { "services" };
@@ -144,6 +156,28 @@ fn grpc(code: Code) -> Grpc {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_the_store_have_codes_and_causes() {
+        use std::sync::Arc;
+        let source = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+        let failure = secretd_store::StorageFailure::Io { step: "append to the log", source };
+        let shown = |error: ProposeError| {
+            let refusal = Refusal::from(error);
+            format!("{}: {}", refusal.code.as_str(), refusal.message)
+        };
+
+        expect_test::expect![
+            "storage-full: the disk that holds the data directory is full: free some space and repeat"
+        ]
+        .assert_eq(&shown(ProposeError::Full));
+        expect_test::expect!["no-quorum: 1 of 3 managers are reachable, which is no majority"]
+            .assert_eq(&shown(ProposeError::NoQuorum { reachable: 1, voters: 3 }));
+        expect_test::expect!["storage: the store failed and takes no more writes: repair the cause and start secretd again: append to the log: read-only filesystem or storage medium"]
+            .assert_eq(&shown(ProposeError::Storage(Arc::new(failure))));
+        expect_test::expect!["storage: secretd is stopping: repeat when it runs again"]
+            .assert_eq(&shown(ProposeError::Closed));
+    }
 
     #[test]
     fn status_carries_the_code_and_one_line() {
