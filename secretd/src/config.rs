@@ -94,6 +94,8 @@ pub(crate) struct Config {
     pub(crate) extra_ca: Vec<Utf8PathBuf>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) max_unpacked: Option<u64>,
+    /// Where the service manager listens (NOTIFY_SOCKET).
+    pub(crate) notify_socket: Option<String>,
 }
 
 /// What is wrong with the configuration: every fault, one a line.
@@ -104,20 +106,22 @@ pub(crate) struct ConfigError(Vec<String>);
 impl Config {
     /// The configuration that flags and file make together.
     pub(crate) fn load(flags: Flags) -> Result<Self, ConfigError> {
-        let file = match (&flags.config, std::fs::read_to_string(flags.config.as_deref().unwrap_or(DEFAULT_FILE.into()))) {
-            (_, Ok(text)) => text,
-            (None, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            (named, Err(error)) => {
-                let path = named.as_deref().unwrap_or(Utf8Path::new(DEFAULT_FILE));
-                return Err(ConfigError(vec![format!("{path}: {error}")]));
-            }
-        };
+        let file =
+            match (&flags.config, std::fs::read_to_string(flags.config.as_deref().unwrap_or(DEFAULT_FILE.into()))) {
+                (_, Ok(text)) => text,
+                (None, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+                (named, Err(error)) => {
+                    let path = named.as_deref().unwrap_or(Utf8Path::new(DEFAULT_FILE));
+                    return Err(ConfigError(vec![format!("{path}: {error}")]));
+                }
+            };
         Self::parse(flags, &file)
     }
 
     fn parse(flags: Flags, file: &str) -> Result<Self, ConfigError> {
-        let raw: RawFile = toml::from_str(file)
-            .map_err(|error| ConfigError(vec![format!("configuration file: {}", error.to_string().trim_end().replace('\n', " "))]))?;
+        let raw: RawFile = toml::from_str(file).map_err(|error| {
+            ConfigError(vec![format!("configuration file: {}", error.to_string().trim_end().replace('\n', " "))])
+        })?;
         let mut faults = Vec::new();
         let mut directory = |name: &str, flag: Option<Utf8PathBuf>, file: Option<String>, default: &str| {
             let path = flag.or(file.map(Utf8PathBuf::from)).unwrap_or_else(|| default.into());
@@ -173,6 +177,7 @@ impl Config {
             extra_ca: raw.images.extra_ca.into_iter().map(Utf8PathBuf::from).collect(),
             insecure_registries: raw.images.insecure_registries,
             max_unpacked: raw.images.max_unpacked,
+            notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
         })
     }
 }
@@ -196,7 +201,8 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_together() {
-        let faults = parse(&["--label", "x", "--log-format", "xml", "--cgroup-parent", "a", "--log-level", "=="], "").unwrap_err();
+        let faults = parse(&["--label", "x", "--log-format", "xml", "--cgroup-parent", "a", "--log-level", "=="], "")
+            .unwrap_err();
 
         for part in ["label `x`", "log-format `xml`", "cgroup-parent `a`", "log-level `==`"] {
             assert!(faults.contains(part), "{faults}");

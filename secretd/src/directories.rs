@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FlockOperation, flock};
-use secretd_proto::id::NodeId;
 
 /// Why the directories cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,16 +19,15 @@ pub(crate) enum DirectoryError {
         pid: String,
     },
     /// It cannot be written.
-    #[error("{path} cannot be written: {source}: is the file system mounted read-only, or full? Mend it, or give another directory")]
+    #[error(
+        "{path} cannot be written: {source}: is the file system mounted read-only, or full? Mend it, or give another directory"
+    )]
     NotWritable {
         /// Which file or directory.
         path: Utf8PathBuf,
         /// The system's words.
         source: io::Error,
     },
-    /// The node's id is not readable.
-    #[error("{0} is damaged: restore it from a backup")]
-    Damaged(Utf8PathBuf),
 }
 
 /// The data directory, locked for this process as long as this lives.
@@ -37,8 +35,6 @@ pub(crate) enum DirectoryError {
 pub(crate) struct Directories {
     /// Kept open: the lock (flock(2)) goes with it.
     _lock: File,
-    /// This node's id, made at the first start.
-    pub(crate) node: NodeId,
 }
 
 impl Directories {
@@ -46,12 +42,8 @@ impl Directories {
     pub(crate) fn open(data: &Utf8Path, run: &Utf8Path) -> Result<Self, DirectoryError> {
         make(data, 0o700)?;
         make(run, 0o711)?; // members of the group must reach the control socket in it
-        for name in ["tasks"] {
-            make(&run.join(name), 0o700)?;
-        }
-        let lock = lock(data)?;
-        let node = node_id(&data.join("node.json"))?;
-        Ok(Self { _lock: lock, node })
+        make(&run.join("tasks"), 0o700)?;
+        Ok(Self { _lock: lock(data)? })
     }
 }
 
@@ -64,8 +56,14 @@ fn make(path: &Utf8Path, mode: u32) -> Result<(), DirectoryError> {
 fn lock(data: &Utf8Path) -> Result<File, DirectoryError> {
     let path = data.join("lock");
     let refused = |source| DirectoryError::NotWritable { path: path.clone(), source };
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(refused)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(refused)?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid); // what is not readable is not shown
@@ -80,33 +78,6 @@ fn lock(data: &Utf8Path) -> Result<File, DirectoryError> {
     Ok(file)
 }
 
-/// The node's id: a random one at the first start, the same ever after.
-fn node_id(path: &Utf8Path) -> Result<NodeId, DirectoryError> {
-    let refused = |source| DirectoryError::NotWritable { path: path.to_owned(), source };
-    match std::fs::read_to_string(path) {
-        Ok(text) => text
-            .trim()
-            .strip_prefix("{\"node\":\"")
-            .and_then(|rest| rest.strip_suffix("\"}"))
-            .and_then(|id| id.parse().ok())
-            .ok_or_else(|| DirectoryError::Damaged(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let node = NodeId::random();
-            let new = path.with_extension("new");
-            let write = || {
-                let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-                writeln!(file, "{{\"node\":\"{node}\"}}")?;
-                file.sync_all()?;
-                std::fs::rename(&new, path)?;
-                path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-            };
-            write().map_err(refused)?;
-            Ok(node)
-        }
-        Err(source) => Err(refused(source)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn data_directory_has_one_user_at_a_time_and_the_node_keeps_its_id() {
+    fn data_directory_has_one_user_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let (data, run) = paths(&directory);
         let first = Directories::open(&data, &run).unwrap();
@@ -125,18 +96,7 @@ mod tests {
         let second = Directories::open(&data, &run);
         assert!(matches!(&second, Err(DirectoryError::Locked { pid, .. }) if *pid == std::process::id().to_string()));
 
-        let node = first.node;
         drop(first);
-        assert_eq!(Directories::open(&data, &run).unwrap().node, node);
-    }
-
-    #[test]
-    fn damaged_node_id_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let (data, run) = paths(&directory);
-        std::fs::create_dir(&data).unwrap();
-        std::fs::write(data.join("node.json"), "{\"node\":\"x\"}").unwrap();
-
-        assert!(matches!(Directories::open(&data, &run), Err(DirectoryError::Damaged(_))));
+        assert!(Directories::open(&data, &run).is_ok());
     }
 }

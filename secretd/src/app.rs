@@ -1,0 +1,307 @@
+//! The daemon, put together: the one place that names implementations.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use camino::{Utf8Path, Utf8PathBuf};
+use secretd_agent::images_api::ImagesApi;
+use secretd_agent::{Agent, Deps as AgentDeps};
+use secretd_core::node::{NodeDescription, SecretsStatus};
+use secretd_core::seam::clock::{Clock, SystemClock};
+use secretd_core::seam::runtime::Runtime;
+use secretd_core::seam::secret_mount::SecretMount;
+use secretd_manager::event::Events;
+use secretd_manager::manager::Facts;
+use secretd_manager::{Deps as ManagerDeps, Manager};
+use secretd_runtime::images::{self, ImageStore};
+use secretd_runtime::{ContainerRuntime, SecretFs, container, node_facts, secret_mount};
+use secretd_sealing::node_keys::NodeKeys;
+use secretd_store::Store;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use crate::config::{Config, LogFormat};
+use crate::control_socket::{self, Access};
+use crate::directories::Directories;
+use crate::{harden, identity, notify};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What one layer may unpack to, where the configuration does not say: more than any image, less than a disk.
+const MAX_UNPACKED: u64 = 64 << 30;
+
+/// Runs the daemon until it is asked to end.
+pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    start_log(config);
+    let warnings = harden::harden();
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    secretd_sys::allocator::limit();
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "root is needed, for mounts, namespaces and control groups: run secretd as root"
+    );
+    let directories = Directories::open(&config.data_dir, &config.run_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_stack_size(512 * 1024)
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime cannot be made")?;
+    let ended = runtime.block_on(serve(config, warnings));
+    // Blocking work may wait for containers: they go on without this process.
+    runtime.shutdown_background();
+    drop(directories);
+    ended
+}
+
+fn start_log(config: &Config) {
+    let filter = config.log_level.parse::<tracing_subscriber::EnvFilter>().unwrap_or_default(); // it has been parsed before
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// The parts of a node that do not depend on whether it is in a cluster.
+struct Node {
+    clock: Arc<dyn Clock>,
+    images: ImageStore,
+    secret_fs: SecretFs,
+    runtime: Arc<dyn Runtime>,
+    description: watch::Receiver<NodeDescription>,
+}
+
+async fn serve(config: &Config, warnings: Vec<String>) -> anyhow::Result<()> {
+    let access = Access::new(config.group.as_deref())?;
+    let listener = control_socket::bind(&config.run_dir.join("control.sock"), &access)?;
+    let mut parts: JoinSet<anyhow::Error> = JoinSet::new();
+
+    let keys = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path())?;
+    let node = start_node(config, &keys, &mut parts)?;
+    let store = Store::open(&config.data_dir.join("store"), keys.sealer(), Arc::clone(&node.clock)).await?;
+    let events = Events::new();
+    let facts = follow_facts(config, warnings, &node, &mut parts);
+    let mut manager = Manager::start(ManagerDeps {
+        store: store.clone(),
+        clock: Arc::clone(&node.clock),
+        facts,
+        events: events.clone(),
+        version: VERSION.to_owned(),
+    });
+
+    let stop = CancellationToken::new();
+    let channel = dispatcher_channel(&manager, &stop, &mut parts);
+    let images = ImagesApi::server(Arc::new(node.images.clone()), follow_images(&node, events, &mut parts));
+    let incoming = UnixListenerStream::new(listener).filter(move |stream| match stream {
+        Ok(stream) => access.allows(stream),
+        Err(_) => true,
+    });
+    let api = Server::builder().add_service(manager.control()).add_service(images);
+    parts.spawn(ended("the API", api.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())));
+    parts.spawn(run_agent(node, manager.membership(), channel));
+
+    tracing::info!(version = VERSION, run_dir = %config.run_dir, "secretd serves");
+    notify::send(config.notify_socket.as_deref(), "READY=1");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let result = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        failure = store.failed() => Err(anyhow::anyhow!("the store has failed: {failure}")),
+        ended = manager.ended() => Err(ended.into()),
+        Some(ended) = parts.join_next() => Err(ended.unwrap_or_else(|error| anyhow::anyhow!("a part has panicked: {error}"))),
+    };
+    notify::send(config.notify_socket.as_deref(), "STOPPING=1");
+    stop.cancel();
+    parts.shutdown().await; // containers, shims and secret-fs go on
+    drop(manager);
+    store.shutdown().await;
+    let _ = std::fs::remove_file(config.run_dir.join("control.sock")); // the next start removes it otherwise
+    result
+}
+
+fn start_node(config: &Config, keys: &NodeKeys, parts: &mut JoinSet<anyhow::Error>) -> anyhow::Result<Node> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let program = Utf8PathBuf::from_path_buf(std::env::current_exe()?)
+        .map_err(|path| anyhow::anyhow!("{}: the path of secretd must be UTF-8", path.display()))?;
+    let images = ImageStore::open(image_config(config), Arc::clone(&clock))?;
+    let secret_fs = SecretFs::new(secret_mount::Config {
+        run_dir: config.run_dir.clone(),
+        audit_dir: config.data_dir.join("audit"),
+        program: secret_fs_program(config.secret_fs.as_deref(), &program),
+        identity: identity::secret_fs(),
+    });
+    let runtime = ContainerRuntime::new(
+        container::Config {
+            data_dir: config.data_dir.clone(),
+            run_dir: config.run_dir.clone(),
+            program,
+            cgroup_parent: config.cgroup_parent.clone(),
+        },
+        images.clone(),
+        secret_fs.backend().clone(),
+        secret_fs.socket(),
+    );
+    let supervised = secret_fs.clone();
+    parts.spawn(async move {
+        supervised.supervise().await;
+        anyhow::anyhow!("the supervision of secret-fs has ended")
+    });
+    let description = follow_description(config, keys, &secret_fs, parts);
+    Ok(Node { clock, images, secret_fs, runtime: Arc::new(runtime), description })
+}
+
+fn image_config(config: &Config) -> images::Config {
+    images::Config {
+        directory: config.data_dir.join("images"),
+        max_unpacked: config.max_unpacked.unwrap_or(MAX_UNPACKED),
+    }
+}
+
+/// The configured one; else the one beside this program; else whatever PATH has.
+fn secret_fs_program(configured: Option<&Utf8Path>, program: &Utf8Path) -> PathBuf {
+    let beside = program.with_file_name("secret-fs");
+    match configured {
+        Some(path) => path.into(),
+        None if beside.is_file() => beside.into(),
+        None => "secret-fs".into(),
+    }
+}
+
+/// What the node says of itself: the kernel's facts, and secret-fs's as they change.
+fn follow_description(
+    config: &Config,
+    keys: &NodeKeys,
+    secret_fs: &SecretFs,
+    parts: &mut JoinSet<anyhow::Error>,
+) -> watch::Receiver<NodeDescription> {
+    let mut description = node_facts::describe(VERSION);
+    description.engine_labels = config.labels.clone();
+    let kek = keys.status();
+    let complete = move |secrets: SecretsStatus| {
+        let mut description = description.clone();
+        let mut weaknesses = secrets.weaknesses.clone();
+        if !kek.secure {
+            weaknesses.push(kek.reason.to_owned());
+        }
+        description.secrets =
+            SecretsStatus { kek: kek.source.to_owned(), kek_secure: kek.secure, weaknesses, ..secrets };
+        description
+    };
+    let mut status = secret_fs.status();
+    let (sender, receiver) = watch::channel(complete(status.borrow_and_update().clone()));
+    parts.spawn(async move {
+        while status.changed().await.is_ok() {
+            sender.send_replace(complete(status.borrow_and_update().clone()));
+        }
+        anyhow::anyhow!("the status of secret-fs is not told any more")
+    });
+    receiver
+}
+
+/// What `sctl info` shows of this node.
+fn follow_facts(
+    config: &Config,
+    warnings: Vec<String>,
+    node: &Node,
+    parts: &mut JoinSet<anyhow::Error>,
+) -> watch::Receiver<Facts> {
+    let mut description = node.description.clone();
+    let facts = Facts {
+        description: description.borrow_and_update().clone(),
+        images: 0,
+        data_dir: config.data_dir.to_string(),
+        run_dir: config.run_dir.to_string(),
+        warnings,
+    };
+    let (sender, receiver) = watch::channel(facts);
+    parts.spawn(async move {
+        while description.changed().await.is_ok() {
+            let description = description.borrow_and_update().clone();
+            sender.send_modify(|facts| facts.description = description);
+        }
+        anyhow::anyhow!("the node's description is not told any more")
+    });
+    receiver
+}
+
+/// Image events of this node, into the cluster's.
+fn follow_images(
+    node: &Node,
+    events: Events,
+    parts: &mut JoinSet<anyhow::Error>,
+) -> secretd_agent::images_api::ImageEvents {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let clock = Arc::clone(&node.clock);
+    parts.spawn(async move {
+        while let Some((action, id, name)) = receiver.recv().await {
+            let (id, name): (String, String) = (id, name);
+            events.publish_local("image", action, &id, &name, clock.now());
+        }
+        anyhow::anyhow!("image events are not told any more")
+    });
+    sender
+}
+
+/// The agent's way to the dispatcher: gRPC through a pipe in this process, as it will be TLS to another.
+fn dispatcher_channel(manager: &Manager, stop: &CancellationToken, parts: &mut JoinSet<anyhow::Error>) -> Channel {
+    /// Bytes on their way in the pipe: a payload, so that large secrets do not go in small steps.
+    const PIPE: usize = 1 << 20;
+    let (sender, receiver) = mpsc::channel::<std::io::Result<tokio::io::DuplexStream>>(4);
+    let incoming = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let server = Server::builder().add_service(manager.dispatcher());
+    parts.spawn(ended("the dispatcher", server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())));
+    let connector = tower::service_fn(move |_| {
+        let sender = sender.clone();
+        async move {
+            let (ours, theirs) = tokio::io::duplex(PIPE);
+            sender.send(Ok(theirs)).await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(ours))
+        }
+    });
+    Endpoint::from_static("http://dispatcher").connect_with_connector_lazy(connector)
+}
+
+async fn ended(what: &'static str, part: impl Future<Output = Result<(), tonic::transport::Error>>) -> anyhow::Error {
+    match part.await {
+        Ok(()) => anyhow::anyhow!("{what} has ended"),
+        Err(error) => anyhow::Error::new(error).context(what),
+    }
+}
+
+/// Runs the agent once this node is part of a cluster.
+async fn run_agent(
+    node: Node,
+    mut membership: watch::Receiver<Option<secretd_manager::manager::Membership>>,
+    channel: Channel,
+) -> anyhow::Error {
+    let joined = match membership.wait_for(Option::is_some).await {
+        Ok(joined) => *joined,
+        Err(_) => None,
+    };
+    let Some(member) = joined else { return anyhow::anyhow!("the manager has ended") };
+    let agent = Agent::new(AgentDeps {
+        node: member.node,
+        channel,
+        description: node.description,
+        runtime: node.runtime,
+        secret_mount: Arc::new(node.secret_fs),
+        clock: node.clock,
+    });
+    match agent.await {
+        Ok(agent) => {
+            let never: Infallible = agent.run().await;
+            match never {}
+        }
+        Err(error) => anyhow::Error::new(error).context("the containers of this node cannot be seen"),
+    }
+}
