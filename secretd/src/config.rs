@@ -11,6 +11,9 @@ use serde::Deserialize;
 /// Where the file is looked for when no flag names one; there it may be absent.
 const DEFAULT_FILE: &str = "/etc/secretd/secretd.toml";
 
+/// What is logged where nobody says otherwise: the consensus library tells its every step at `info`.
+const DEFAULT_LEVEL: &str = "info,openraft=warn";
+
 /// The orchestrator that keeps secrets: control plane and agent of one node.
 #[derive(Debug, Parser)]
 #[command(name = "secretd", version, about, max_term_width = 120)]
@@ -148,7 +151,7 @@ impl Config {
                 LogFormat::Text
             }
         };
-        let log_level = flags.log_level.or(raw.log_level).unwrap_or_else(|| "info".to_owned());
+        let log_level = flags.log_level.or(raw.log_level).unwrap_or_else(|| DEFAULT_LEVEL.to_owned());
         if let Err(error) = log_level.parse::<tracing_subscriber::EnvFilter>() {
             faults.push(format!("log-level `{log_level}`: {error}"));
         }
