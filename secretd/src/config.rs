@@ -109,15 +109,17 @@ pub(crate) struct ConfigError(Vec<String>);
 impl Config {
     /// The configuration that flags and file make together.
     pub(crate) fn load(flags: Flags) -> Result<Self, ConfigError> {
-        let file =
-            match (&flags.config, std::fs::read_to_string(flags.config.as_deref().unwrap_or(DEFAULT_FILE.into()))) {
-                (_, Ok(text)) => text,
-                (None, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-                (named, Err(error)) => {
-                    let path = named.as_deref().unwrap_or(Utf8Path::new(DEFAULT_FILE));
-                    return Err(ConfigError(vec![format!("{path}: {error}")]));
-                }
-            };
+        let file = match (
+            &flags.config,
+            std::fs::read_to_string(flags.config.as_deref().unwrap_or_else(|| DEFAULT_FILE.into())),
+        ) {
+            (_, Ok(text)) => text,
+            (None, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            (named, Err(error)) => {
+                let path = named.as_deref().unwrap_or_else(|| Utf8Path::new(DEFAULT_FILE));
+                return Err(ConfigError(vec![format!("{path}: {error}")]));
+            }
+        };
         Self::parse(flags, &file)
     }
 
@@ -127,7 +129,7 @@ impl Config {
         })?;
         let mut faults = Vec::new();
         let mut directory = |name: &str, flag: Option<Utf8PathBuf>, file: Option<String>, default: &str| {
-            let path = flag.or(file.map(Utf8PathBuf::from)).unwrap_or_else(|| default.into());
+            let path = flag.or_else(|| file.map(Utf8PathBuf::from)).unwrap_or_else(|| default.into());
             // A relative directory is one of the caller's: it must not move with a later change of directory.
             match camino::absolute_utf8(&path) {
                 Ok(path) => path,
@@ -171,7 +173,7 @@ impl Config {
         Ok(Self {
             data_dir,
             run_dir,
-            secret_fs: flags.secret_fs.or(raw.secret_fs.map(Utf8PathBuf::from)),
+            secret_fs: flags.secret_fs.or_else(|| raw.secret_fs.map(Utf8PathBuf::from)),
             cgroup_parent,
             group: flags.group.or(raw.group),
             labels,

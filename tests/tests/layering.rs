@@ -42,7 +42,7 @@ fn metadata() -> Result<Metadata> {
     Ok(MetadataCommand::new().manifest_path(manifest).other_options(["--locked".to_owned()]).exec()?)
 }
 
-fn production<'a>(package: &'a Package) -> impl Iterator<Item = &'a str> {
+fn production(package: &Package) -> impl Iterator<Item = &str> {
     package.dependencies.iter().filter(|on| on.kind == DependencyKind::Normal).map(|on| on.name.as_str())
 }
 

@@ -171,6 +171,7 @@ fn invalid(message: &str) -> Status {
     with_code(Code::InvalidArgument, message)
 }
 
+#[allow(clippy::needless_pass_by_value)] // for map_err
 fn status(error: ImageError) -> Status {
     let code = match &error {
         ImageError::NotFound(_) => Code::NotFound,

@@ -78,10 +78,12 @@ impl ContainerRuntime {
 
     /// The image, pulled where it is not here and its name says from where.
     async fn image(&self, reference: &str) -> Result<ResolvedImage, PrepareError> {
-        let refused = |error: ImageError| match error {
-            ImageError::Platform { image, have, want } => PrepareError::Platform { image, have, want },
-            ImageError::NotFound(image) => PrepareError::Image(format!("No such image: {image}")),
-            other => PrepareError::Image(other.to_string()),
+        let refused = |error: ImageError| {
+            if let ImageError::Platform { image, have, want } = error {
+                return PrepareError::Platform { image, have, want };
+            }
+            let missing = matches!(error, ImageError::NotFound(_));
+            PrepareError::Image(if missing { format!("No such image: {reference}") } else { error.to_string() })
         };
         match self.images.resolve(reference) {
             Err(ImageError::NotFound(_)) if names_registry(reference) => {
@@ -278,9 +280,11 @@ impl Runtime for ContainerRuntime {
     }
 
     async fn logs(&self, task: &TaskId, options: LogOptions) -> Result<LogStream, ContainerError> {
-        log_reader::read(self.log_dir(task), options).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => ContainerError::NotFound(*task),
-            _ => ContainerError::Node { step: "logs".to_owned(), reason: error.to_string() },
+        log_reader::read(self.log_dir(task), options).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                return ContainerError::NotFound(*task);
+            }
+            ContainerError::Node { step: "logs".to_owned(), reason: error.to_string() }
         })
     }
 }

@@ -61,10 +61,10 @@ pub(super) fn path(layers: &Utf8Path, diff_id: &str) -> Utf8PathBuf {
 
 /// A fault of the node's own disk.
 pub(super) fn node(path: &Utf8Path, error: &io::Error) -> ImageError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ImageError::Full(path.to_string()),
-        _ => ImageError::Node { step: path.to_string(), reason: error.to_string() },
+    if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind()) {
+        return ImageError::Full(path.to_string());
     }
+    ImageError::Node { step: path.to_string(), reason: error.to_string() }
 }
 
 fn refused(tmp: &Utf8Path, error: UnpackError) -> ImageError {

@@ -83,7 +83,7 @@ impl Unpacker<'_> {
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
             return self.root_entry(&entry).map_err(|source| UnpackError::Entry { path: shown(), source });
         };
-        let parent = path.parent().unwrap_or(Path::new(""));
+        let parent = path.parent().unwrap_or_else(|| Path::new(""));
         let kind = entry.header().entry_type();
         if matches!(kind, EntryType::Char | EntryType::Block) {
             if path.starts_with("dev") {
@@ -174,7 +174,7 @@ impl Unpacker<'_> {
                 let target = entry.link_name_bytes().ok_or_else(|| io::Error::other("a link without a target"))?;
                 let target = inside(Path::new(OsStr::from_bytes(&target)))
                     .ok_or_else(|| io::Error::other("a link that leads out of the image"))?;
-                let from = self.open(target.parent().unwrap_or(Path::new("")), OFlags::PATH | OFlags::DIRECTORY)?;
+                let from = self.open(target.parent().unwrap_or_else(|| Path::new("")), OFlags::PATH | OFlags::DIRECTORY)?;
                 let file = target.file_name().ok_or_else(|| io::Error::other("a link to the root"))?;
                 linkat(&from, file, directory, name, AtFlags::empty())?;
             }

@@ -50,7 +50,7 @@ async fn measure(node: &Node) -> Result<Vec<Row>> {
 
 #[allow(clippy::print_stdout)] // the table is what this program is for
 fn print(rows: &[Row]) {
-    println!("{:<58} {:>14} {:>14}   {}", "what", "measured", "must reach", "beside it");
+    println!("{:<58} {:>14} {:>14}   beside it", "what", "measured", "must reach");
     for row in rows {
         let mark = if row.reached { "" } else { "  MISSED" };
         println!("{:<58} {:>14} {:>14}   {}{mark}", row.what, row.measured, row.target, row.beside);
