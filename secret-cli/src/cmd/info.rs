@@ -1,0 +1,87 @@
+//! `sctl info`
+
+use clap::Args;
+use secretd_proto::v1::{GetInfoRequest, GetInfoResponse};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::failure::Failure;
+use crate::{human, output};
+
+#[derive(Debug, Args)]
+pub(crate) struct Info {}
+
+pub(crate) async fn run(context: &Context, Info {}: &Info) -> Result<u8, Failure> {
+    let mut control = context.host.control().await?;
+    let info = control.get_info(GetInfoRequest {}).await?.into_inner();
+    output::bytes(context.format.object(&plain(&info), &object(&info))?.as_bytes())?;
+    for warning in &info.warnings {
+        output::note(&format!("WARNING: {warning}"));
+    }
+    Ok(0)
+}
+
+fn object(info: &GetInfoResponse) -> Value {
+    let node = info.node.clone().unwrap_or_default();
+    let secrets = node.secrets.unwrap_or_default();
+    json!({
+        "ServerVersion": info.server_version,
+        "Name": node.hostname,
+        "OSType": node.os,
+        "Architecture": node.architecture,
+        "KernelVersion": node.kernel,
+        "CgroupVersion": node.cgroup,
+        "NCPU": node.nano_cpus / 1_000_000_000,
+        "MemTotal": node.memory_bytes,
+        "DataDir": info.data_dir,
+        "RunDir": info.run_dir,
+        "Images": info.images,
+        "Cluster": {
+            "LocalNodeState": info.cluster_state,
+            "NodeID": info.node_id,
+            "ControlAvailable": info.manager,
+            "Managers": info.managers,
+            "Nodes": info.nodes,
+            "Services": info.services,
+            "Secrets": info.secrets,
+            "TasksRunning": info.tasks_running,
+            "Cluster": { "ID": info.cluster_id },
+        },
+        "Secrets": { "Backend": secrets.backend, "Memory": secrets.memory, "Weaknesses": secrets.weaknesses },
+        "Warnings": info.warnings,
+    })
+}
+
+fn plain(info: &GetInfoResponse) -> String {
+    let node = info.node.clone().unwrap_or_default();
+    let secrets = node.secrets.clone().unwrap_or_default();
+    let mut lines =
+        vec![format!("Server Version: {}", info.server_version), format!("Cluster: {}", info.cluster_state)];
+    if !info.cluster_id.is_empty() {
+        lines.extend([
+            format!(" NodeID: {}", info.node_id),
+            format!(" Is Manager: {}", info.manager),
+            format!(" ClusterID: {}", info.cluster_id),
+            format!(" Managers: {}", info.managers),
+            format!(" Nodes: {}", info.nodes),
+            format!(" Services: {}", info.services),
+            format!(" Secrets: {}", info.secrets),
+            format!(" Running Tasks: {}", info.tasks_running),
+        ]);
+    }
+    lines.extend([
+        format!("Images: {}", info.images),
+        format!("Secret Backend: {}", secrets.backend),
+        format!("Secret Memory: {}", secrets.memory),
+        format!("Kernel Version: {}", node.kernel),
+        format!("Cgroup Version: {}", node.cgroup),
+        format!("OSType: {}", node.os),
+        format!("Architecture: {}", node.architecture),
+        format!("CPUs: {}", node.nano_cpus / 1_000_000_000),
+        format!("Total Memory: {}", human::memory(node.memory_bytes)),
+        format!("Name: {}", node.hostname),
+        format!("Data Directory: {}", info.data_dir),
+        format!("Run Directory: {}", info.run_dir),
+    ]);
+    lines.join("\n")
+}

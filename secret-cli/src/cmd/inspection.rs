@@ -1,0 +1,114 @@
+//! What the `inspect` commands share: several names, `-f`, `--pretty`, and going on past those that are not there.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::Context;
+use super::outcomes::Outcomes;
+use crate::failure::Failure;
+use crate::format::Format;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspection {
+    /// Short for --format
+    #[arg(short = 'f', value_name = "FORMAT", conflicts_with = "format")]
+    short_format: Option<String>,
+    /// Show it for people
+    #[arg(long, conflicts_with_all = ["format", "short_format"])]
+    pub(crate) pretty: bool,
+}
+
+impl Inspection {
+    /// How to show the objects.
+    pub(crate) fn format(&self, context: &Context) -> Result<Format, Failure> {
+        match &self.short_format {
+            Some(format) => Format::parse(Some(format)),
+            None => Ok(context.format.clone()),
+        }
+    }
+
+    /// Shows objects, of which some may not have been found.
+    pub(crate) fn show(&self, format: &Format, objects: &[Value], outcomes: &Outcomes) -> Result<u8, Failure> {
+        let text = if self.pretty {
+            objects.iter().map(pretty).collect::<Vec<_>>().join("\n")
+        } else {
+            format.inspect(objects)?
+        };
+        output::bytes(text.as_bytes())?;
+        Ok(outcomes.exit())
+    }
+}
+
+/// An object as indented lines, without what is empty.
+fn pretty(object: &Value) -> String {
+    let mut out = String::new();
+    write(&mut out, object, 0);
+    out
+}
+
+fn write(out: &mut String, value: &Value, depth: usize) {
+    let Value::Object(map) = value else { return };
+    for (key, value) in map {
+        let indent = " ".repeat(depth);
+        match value {
+            Value::Null => {}
+            Value::Object(inner) if inner.is_empty() => {}
+            Value::Array(items) if items.is_empty() => {}
+            Value::String(text) if text.is_empty() => {}
+            Value::Object(_) => {
+                out.push_str(&format!("{indent}{key}:\n"));
+                write(out, value, depth + 2);
+            }
+            Value::Array(items) => {
+                out.push_str(&format!("{indent}{key}:\n"));
+                for item in items {
+                    out.push_str(&format!("{indent}  - {}\n", inline(item)));
+                }
+            }
+            Value::String(_) | Value::Bool(_) | Value::Number(_) => {
+                out.push_str(&format!("{indent}{key}: {}\n", inline(value)))
+            }
+        }
+    }
+}
+
+fn inline(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null() && **value != Value::from(""))
+            .map(|(key, value)| format!("{key}={}", inline(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pretty_has_no_empty_fields() {
+        let object = json!({
+            "ID": "x", "Spec": { "Name": "app", "Labels": {} , "Args": ["a", "b"], "Mounts": [{ "Target": "/x", "Source": "" }] },
+            "None": null, "N": 3
+        });
+        expect_test::expect![[r#"
+            ID: x
+            Spec:
+              Name: app
+              Args:
+                - a
+                - b
+              Mounts:
+                - Target=/x
+            N: 3
+        "#]]
+        .assert_eq(&pretty(&object));
+    }
+}

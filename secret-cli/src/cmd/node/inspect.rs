@@ -1,0 +1,31 @@
+//! `sctl node inspect`
+
+use clap::Args;
+use secretd_proto::v1::GetNodeRequest;
+
+use crate::cmd::Context;
+use crate::cmd::inspection::Inspection;
+use crate::cmd::outcomes::Outcomes;
+use crate::failure::Failure;
+use crate::view::node;
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    inspection: Inspection,
+    /// Name or id of a node, or self
+    #[arg(value_name = "NODE", required = true)]
+    nodes: Vec<String>,
+}
+
+pub(crate) async fn run(context: &Context, args: Inspect) -> Result<u8, Failure> {
+    let format = args.inspection.format(context)?;
+    let mut control = context.host.control().await?;
+    let mut outcomes = Outcomes::new(context);
+    let mut objects = Vec::new();
+    for reference in args.nodes {
+        let found = control.get_node(GetNodeRequest { reference }).await.map_err(Failure::from);
+        objects.extend(outcomes.take(found).and_then(|found| found.into_inner().node).map(|of| node::object(&of)));
+    }
+    args.inspection.show(&format, &objects, &outcomes)
+}

@@ -1,0 +1,75 @@
+//! The way to a node: its control socket, and one connection to it.
+
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use secretd_proto::limit::MAX_MESSAGE_LENGTH;
+use secretd_proto::v1::control_client::ControlClient;
+use secretd_proto::v1::images_client::ImagesClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::failure::Failure;
+
+/// The API's client.
+pub(crate) type Control = ControlClient<Channel>;
+/// The client of the node's images.
+pub(crate) type Images = ImagesClient<Channel>;
+
+/// Where a node's control socket is: `unix://PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Host(PathBuf);
+
+impl FromStr for Host {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix://") {
+            Some(path) if path.starts_with('/') => Ok(Self(path.into())),
+            _ => Err("a host is unix:// and the absolute path of a control socket".to_owned()),
+        }
+    }
+}
+
+impl Host {
+    /// Connects to the API.
+    pub(crate) async fn control(&self) -> Result<Control, Failure> {
+        let client = ControlClient::new(self.channel().await?);
+        Ok(client.max_decoding_message_size(MAX_MESSAGE_LENGTH).max_encoding_message_size(MAX_MESSAGE_LENGTH))
+    }
+
+    /// Connects to the node's images.
+    pub(crate) async fn images(&self) -> Result<Images, Failure> {
+        let client = ImagesClient::new(self.channel().await?);
+        Ok(client.max_decoding_message_size(MAX_MESSAGE_LENGTH).max_encoding_message_size(MAX_MESSAGE_LENGTH))
+    }
+
+    async fn channel(&self) -> Result<Channel, Failure> {
+        // Connected here, not in tonic, so that the reason is the system's own.
+        let stream = UnixStream::connect(&self.0).await.map_err(|error| self.unreachable(&error))?;
+        let stream = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
+        let connector = tower::service_fn(move |_| {
+            let stream = stream.lock().take();
+            async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset)) }
+        });
+        let connected = Endpoint::from_static("http://secretd").connect_with_connector(connector).await;
+        connected.map_err(|error| {
+            Failure::unreachable(format!("cannot speak to secretd at unix://{}: {error}", self.0.display()))
+        })
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        let path = self.0.display();
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return Failure::unreachable(format!(
+                "cannot reach secretd at unix://{path}: permission denied: it serves root and members of the group secretd"
+            ));
+        }
+        let reason = error.to_string().to_lowercase();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        Failure::unreachable(format!("cannot reach secretd at unix://{path}: {reason}: is secretd running?"))
+    }
+}

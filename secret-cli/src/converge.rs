@@ -1,0 +1,132 @@
+//! Whether a service is as it is wanted: from its tasks to a state, and what to say of it. Pure.
+
+use std::collections::BTreeMap;
+
+use secretd_proto::v1::restart_policy::Condition;
+use secretd_proto::v1::update_config::FailureAction;
+use secretd_proto::v1::update_status::State as Update;
+use secretd_proto::v1::{Service, Task, TaskState};
+
+use crate::view::service::replicas;
+use crate::view::task::{name, word};
+
+/// How far a service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Tasks that run what is wanted.
+    pub(crate) running: u64,
+    /// Tasks that are wanted.
+    pub(crate) wanted: u64,
+    /// A line for each slot.
+    pub(crate) slots: BTreeMap<u64, String>,
+    pub(crate) state: State,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It goes on.
+    Working,
+    /// All wanted tasks run, or have ended as they may, and the others are gone.
+    Converged,
+    /// It is as it was before: the update failed.
+    RolledBack(String),
+    /// It will not get there without help.
+    Stuck(String),
+}
+
+/// The progress of a service with these tasks.
+pub(crate) fn progress(service: &Service, tasks: &[Task]) -> Progress {
+    let spec = service.spec.clone().unwrap_or_default();
+    let wanted = replicas(&spec);
+    let (mut running, mut done, mut others) = (0, 0, 0);
+    let mut slots = BTreeMap::new();
+    let mut stuck = None;
+    for task in tasks.iter().filter(|task| !is_current(service, task)) {
+        others += u64::from(is_alive(task));
+    }
+    for slot in 1..=wanted {
+        let of_slot: Vec<&Task> = tasks.iter().filter(|task| task.slot == slot && is_current(service, task)).collect();
+        let Some(newest) = of_slot.iter().max_by_key(|task| age(task)) else {
+            slots.insert(slot, "new".to_owned());
+            continue;
+        };
+        slots.insert(slot, describe(newest));
+        match state(newest) {
+            TaskState::Running if newest.desired_state() <= TaskState::Running => running += 1,
+            TaskState::Complete if !restarts(newest, true) => done += 1,
+            TaskState::Failed | TaskState::Rejected if !restarts(newest, false) => {
+                stuck = stuck.or_else(|| failure(newest))
+            }
+            _ if retries(&spec.update.unwrap_or_default(), service) => {}
+            _ => {
+                stuck = stuck.or_else(|| {
+                    of_slot.iter().find(|task| state(task) == TaskState::Rejected).and_then(|task| failure(task))
+                })
+            }
+        }
+    }
+    let state = match update(service) {
+        (Update::Paused, message) => State::Stuck(format!("service update paused: {message}")),
+        (Update::RollbackPaused, message) => State::Stuck(format!("service rollback paused: {message}")),
+        (Update::RollbackCompleted, message) if running + done == wanted && others == 0 => State::RolledBack(message),
+        _ if running + done == wanted && others == 0 => State::Converged,
+        _ => stuck.map_or(State::Working, State::Stuck),
+    };
+    Progress { running, wanted, slots, state }
+}
+
+fn update(service: &Service) -> (Update, String) {
+    service
+        .update_status
+        .as_ref()
+        .map_or((Update::None, String::new()), |status| (status.state(), status.message.clone()))
+}
+
+/// Whether an update that is under way goes on, or back, after a failure: then a failure is no end.
+fn retries(update: &secretd_proto::v1::UpdateConfig, service: &Service) -> bool {
+    let under_way = matches!(self::update(service).0, Update::Updating | Update::RollbackStarted);
+    under_way && update.failure_action() != FailureAction::Pause
+}
+
+fn is_current(service: &Service, task: &Task) -> bool {
+    task.spec_version == service.spec_version && task.slot <= replicas(&service.spec.clone().unwrap_or_default())
+}
+
+fn is_alive(task: &Task) -> bool {
+    // A task that no node has taken has nothing that could end.
+    (TaskState::Accepted..TaskState::Complete).contains(&state(task))
+        || state(task) < TaskState::Accepted && task.desired_state() <= TaskState::Running
+}
+
+fn age(task: &Task) -> (bool, i64, i32, String) {
+    let created = task.meta.and_then(|meta| meta.created_at).unwrap_or_default();
+    (task.desired_state() <= TaskState::Running, created.seconds, created.nanos, task.id.clone())
+}
+
+fn state(task: &Task) -> TaskState {
+    task.status.as_ref().map_or(TaskState::New, |status| status.state())
+}
+
+/// Whether a task that has ended is followed by another.
+fn restarts(task: &Task, well: bool) -> bool {
+    let restart = task.spec.clone().unwrap_or_default().restart.unwrap_or_default();
+    match restart.condition() {
+        Condition::Any => true,
+        Condition::OnFailure => !well,
+        Condition::None => false,
+    }
+}
+
+fn describe(task: &Task) -> String {
+    let error = task.status.as_ref().map(|status| status.error.as_str()).unwrap_or_default();
+    let word = word(state(task)).to_lowercase();
+    if error.is_empty() { word } else { format!("{word}: {error}") }
+}
+
+fn failure(task: &Task) -> Option<String> {
+    Some(format!("task {} {}", name(task), describe(task)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! When a service counts as converged, and when it never will be.

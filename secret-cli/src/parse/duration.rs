@@ -1,0 +1,83 @@
+//! Durations as Go writes them: `10s`, `1m30s`, `500ms`, `1.5h`.
+
+use std::time::Duration;
+
+const UNITS: [(&str, u64); 7] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("\u{b5}s", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+
+/// A duration of zero or more.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let nanos = nanos(text).ok_or("a duration has numbers with units out of ns, us, ms, s, m and h, such as 1m30s")?;
+    Ok(Duration::from_nanos(nanos))
+}
+
+fn nanos(mut text: &str) -> Option<u64> {
+    let mut total: u64 = 0;
+    if text.is_empty() {
+        return None;
+    }
+    while !text.is_empty() {
+        let number = text.find(|character: char| !character.is_ascii_digit() && character != '.')?;
+        let (number, rest) = text.split_at(number);
+        let unit = rest.find(|character: char| character.is_ascii_digit() || character == '.').unwrap_or(rest.len());
+        let (unit, rest) = rest.split_at(unit);
+        let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        total = total.checked_add(whole.checked_mul(*scale)?)?.checked_add(part(fraction, *scale)?)?;
+        text = rest;
+    }
+    Some(total)
+}
+
+/// The fraction of a unit, in nanoseconds.
+fn part(fraction: &str, scale: u64) -> Option<u64> {
+    if fraction.is_empty() {
+        return Some(0);
+    }
+    let digits = fraction.get(..fraction.len().min(12))?;
+    let value = u128::from(digits.parse::<u64>().ok()?) * u128::from(scale);
+    u64::try_from(value / 10_u128.checked_pow(u32::try_from(digits.len()).ok()?)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        let table = [
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("10s", Some(10_000_000_000)),
+            ("1m30s", Some(90_000_000_000)),
+            ("1.5h", Some(5_400_000_000_000)),
+            (".5s", Some(500_000_000)),
+            ("500ms", Some(500_000_000)),
+            ("1us", Some(1000)),
+            ("10", None),
+            ("", None),
+            ("-1s", None),
+            ("1x", None),
+            ("s", None),
+            (".s", None),
+            ("99999999999999h", None),
+        ];
+        for (text, nanos) in table {
+            assert_eq!(parse(text).ok().map(|duration| duration.as_nanos()), nanos, "{text}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Wrong command lines, and asked-for help.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+use crate::failure::Failure;
+use crate::output;
+
+/// Prints help and versions as they are, and an error as one line.
+pub(crate) fn report(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return match output::bytes(error.render().to_string().as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => ExitCode::from(failure.exit),
+        };
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = output::error_bytes(error.render().to_string().as_bytes());
+        return ExitCode::from(crate::failure::USAGE);
+    }
+    output::failure(&failure(error), asks_for_json(arguments));
+    ExitCode::from(crate::failure::USAGE)
+}
+
+/// The line of an error: clap's message without its usage text.
+fn failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let message = text.split("\n\nUsage:").next().unwrap_or_default().split("\n\nFor more").next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
+    Failure::usage(format!("{message}; see --help"))
+}
+
+/// What `--format` says, in a command line that cannot be parsed.
+fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let arguments: Vec<OsString> = arguments.collect();
+    arguments.iter().any(|argument| argument == "--format=json")
+        || arguments.windows(2).any(|pair| matches!(pair, [flag, value] if flag == "--format" && value == "json"))
+}

@@ -1,0 +1,101 @@
+//! Nodes, and how each protects secrets.
+
+use secretd_proto::v1::Node;
+use secretd_proto::v1::node::{Availability, State};
+use serde_json::{Value, json};
+
+use super::{head, labels};
+use crate::format::Column;
+
+/// The columns of `node ls`.
+pub(crate) const COLUMNS: [Column; 6] = [
+    ("ID", "ID"),
+    ("Hostname", "HOSTNAME"),
+    ("Status", "STATUS"),
+    ("Availability", "AVAILABILITY"),
+    ("ManagerStatus", "MANAGER STATUS"),
+    ("EngineVersion", "ENGINE VERSION"),
+];
+/// Further fields of a row.
+pub(crate) const MORE: [Column; 2] = [("Self", "SELF"), ("SecretBackend", "SECRETS")];
+
+fn state(node: &Node) -> &'static str {
+    match node.state() {
+        State::Unknown => "unknown",
+        State::Ready => "ready",
+        State::Down => "down",
+        State::Disconnected => "disconnected",
+    }
+}
+
+fn availability(node: &Node) -> &'static str {
+    match node.availability() {
+        Availability::Active => "active",
+        Availability::Pause => "pause",
+        Availability::Drain => "drain",
+    }
+}
+
+fn capital(word: &str) -> String {
+    let mut characters = word.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// A row of `node ls`; `mark` puts the star of Docker's table behind the id of the node that answers.
+pub(crate) fn row(node: &Node, self_id: &str, mark: bool) -> Value {
+    let description = node.description.clone().unwrap_or_default();
+    let is_self = node.id == self_id;
+    let manager = match (node.manager, node.leader) {
+        (true, true) => "Leader",
+        (true, false) => "Reachable",
+        (false, _) => "",
+    };
+    json!({
+        "ID": if mark && is_self { format!("{} *", node.id) } else { node.id.clone() },
+        "Hostname": description.hostname,
+        "Status": capital(state(node)),
+        "Availability": capital(availability(node)),
+        "ManagerStatus": manager,
+        "EngineVersion": description.engine_version,
+        "Self": is_self,
+        "SecretBackend": description.secrets.map(|secrets| secrets.backend).unwrap_or_default(),
+    })
+}
+
+/// What `node inspect` shows.
+pub(crate) fn object(node: &Node) -> Value {
+    let description = node.description.clone().unwrap_or_default();
+    let secrets = description.secrets.unwrap_or_default();
+    let mut map = head(&node.id, node.meta.as_ref());
+    let role = if node.manager { "manager" } else { "worker" };
+    map.insert(
+        "Spec".to_owned(),
+        json!({ "Role": role, "Availability": availability(node), "Labels": labels(&node.labels) }),
+    );
+    map.insert(
+        "Description".to_owned(),
+        json!({
+            "Hostname": description.hostname,
+            "Platform": { "Architecture": description.architecture, "OS": description.os },
+            "Kernel": description.kernel,
+            "CgroupVersion": description.cgroup,
+            "Resources": { "NanoCPUs": description.nano_cpus, "MemoryBytes": description.memory_bytes },
+            "Engine": { "EngineVersion": description.engine_version, "Labels": labels(&description.engine_labels) },
+            "Secrets": {
+                "Backend": secrets.backend,
+                "BackendReason": secrets.backend_reason,
+                "Memory": secrets.memory,
+                "Sandbox": secrets.sandbox,
+                "Weaknesses": secrets.weaknesses,
+                "KEK": secrets.kek,
+                "KEKSecure": secrets.kek_secure,
+                "PublicKey": secrets.public_key.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            },
+        }),
+    );
+    map.insert("Status".to_owned(), json!({ "State": state(node), "Message": node.message }));
+    if node.manager {
+        map.insert("ManagerStatus".to_owned(), json!({ "Leader": node.leader, "Reachability": "reachable" }));
+    }
+    Value::Object(map)
+}
