@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::CString;
 
-use caps::{CapSet, CapsHashSet};
+use caps::{CapSet, Capability, CapsHashSet};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -46,6 +46,8 @@ enum FinishError {
     Caps(#[from] caps::errors::CapsError),
     #[error("signals: {0}")]
     Signals(#[source] std::io::Error),
+    #[error("descriptors: {0}")]
+    Descriptors(#[source] std::io::Error),
     #[error("seccomp: {0}")]
     Seccomp(#[source] std::io::Error),
     #[error("{call}: {source}")]
@@ -80,7 +82,7 @@ impl TaskExecutor {
         let env = self.env.iter().map(|entry| CString::new(entry.as_str())).collect::<Result<Vec<_>, _>>()?;
         child::reset_signals().map_err(FinishError::Signals)?;
         if self.init {
-            become_init()?;
+            self.become_init()?;
         }
         // Without no_new_privs only CAP_SYS_ADMIN may install a filter, so the filter comes first.
         if !self.no_new_privileges {
@@ -123,26 +125,41 @@ impl TaskExecutor {
         }
         Ok(())
     }
-}
 
-/// Goes on in a child; this process stays the container's first, forwards signals to the child, reaps orphans, and
-/// ends as the child ends.
-fn become_init() -> Result<(), FinishError> {
-    let at = |call: &'static str| move |source| FinishError::Call { call, source };
-    let all = SigSet::all();
-    let mut before = SigSet::empty();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before)).map_err(at("sigprocmask"))?;
-    match child::split()? {
-        Side::Child => {
-            // A process group of its own, so that a terminal's signals reach the program and not this init twice.
-            nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at("setpgid"))?;
-            sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(at("sigprocmask"))
+    /// Goes on in a child; this process stays the container's first, forwards signals to the child, reaps orphans, and
+    /// ends as the child ends.
+    fn become_init(&self) -> Result<(), FinishError> {
+        let at = |call: &'static str| move |source| FinishError::Call { call, source };
+        let all = SigSet::all();
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before)).map_err(at("sigprocmask"))?;
+        match child::split()? {
+            Side::Child => {
+                // A process group of its own, so that a terminal's signals reach the program and not this init twice.
+                nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at("setpgid"))?;
+                sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(at("sigprocmask"))
+            }
+            Side::Parent(program) => {
+                if let Err(error) = self.stay_small() {
+                    let _ = kill(program, Signal::SIGKILL);
+                    return Err(error);
+                }
+                child::exit_now(forward(program, &all))
+            }
         }
-        Side::Parent(program) => {
-            // Nothing of the shim's stays open in a process that lives as long as the container.
-            let _ = child::close_from(3);
-            child::exit_now(forward(program, &all))
-        }
+    }
+
+    /// What lives as long as the container keeps nothing of the shim's open, and no right but to signal.
+    fn stay_small(&self) -> Result<(), FinishError> {
+        let at = |call: &'static str| move |source| FinishError::Call { call, source };
+        child::close_from(3).map_err(FinishError::Descriptors)?;
+        nix::sys::prctl::set_name(c"secretd-init").map_err(at("name"))?;
+        let signal = CapsHashSet::from([Capability::CAP_KILL]);
+        caps::set(None, CapSet::Inheritable, &CapsHashSet::new())?;
+        caps::set(None, CapSet::Effective, &signal)?;
+        caps::set(None, CapSet::Permitted, &signal)?;
+        nix::sys::prctl::set_no_new_privs().map_err(at("no_new_privs"))?;
+        self.install_filters()
     }
 }
 

@@ -11,6 +11,7 @@ mod copy;
 pub(crate) mod create;
 pub(crate) mod identity;
 pub(crate) mod log;
+mod loopback;
 pub(crate) mod program;
 pub(crate) mod rootfs;
 mod secrets;
@@ -47,6 +48,7 @@ pub fn main_shim(task_dir: &Utf8Path, socket: OwnedFd) -> ExitCode {
 
 fn run(task_dir: &Utf8Path, listener: UnixListener) -> Result<(), StartError> {
     let at = |step: &'static str| move |source: io::Error| StartError::Step { step, source };
+    let listener = alone_with(listener).map_err(at("descriptors"))?;
     let config = ShimConfig::load(task_dir)?;
     std::fs::write(task_dir.join(PID_FILE), format!("{}\n", std::process::id())).map_err(at("pid file"))?;
     let _ = nix::unistd::setsid(); // fails only where this is a session's leader already
@@ -57,4 +59,13 @@ fn run(task_dir: &Utf8Path, listener: UnixListener) -> Result<(), StartError> {
     let signals = serve::child_signals().map_err(at("signals"))?;
     let created = create::create(task_dir, &config);
     serve::Server::new(config, listener, signals, log, created).run().map_err(at("serve"))
+}
+
+/// Leaves of all that was inherited nothing open but the socket and the standard streams, of which the input is empty.
+fn alone_with(listener: UnixListener) -> io::Result<UnixListener> {
+    let kept = rustix::io::fcntl_dupfd_cloexec(&listener, 3)?;
+    drop(listener);
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    secretd_sys::child::close_others(3, &kept)?;
+    Ok(kept.into())
 }

@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use crate::shim_config::{Limits, MountSource, ShimConfig};
+use crate::shim_config::{Limits, MountSource, Process, ShimConfig};
 
 /// What is found out in the container's root before the specification can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,6 @@ pub fn build(config: &ShimConfig, resolved: &Resolved, rootfs: &Utf8Path) -> Res
     if resolved.unified_cgroup {
         namespaces.push(json!({"type": "cgroup"}));
     }
-    let rlimits: Vec<Value> = config.process.ulimits.iter().map(|limit| rlimit(limit)).collect();
     let spec = json!({
         "ociVersion": "1.0.2",
         "root": {"path": rootfs, "readonly": config.read_only},
@@ -83,7 +82,7 @@ pub fn build(config: &ShimConfig, resolved: &Resolved, rootfs: &Utf8Path) -> Res
             "capabilities": {
                 "bounding": finishing, "effective": finishing, "permitted": finishing, "inheritable": [], "ambient": [],
             },
-            "rlimits": rlimits,
+            "rlimits": rlimits(&config.process),
             "oomScoreAdj": config.process.oom_score_adj,
         },
         "mounts": mounts(config, resolved),
@@ -108,6 +107,11 @@ pub enum BuildError {
     /// The values do not make a specification.
     #[error("the container's settings make no valid specification: {0}")]
     Spec(#[source] serde_json::Error),
+}
+
+/// The limits of a container's processes, as the specification has them.
+pub(crate) fn rlimits(process: &Process) -> Vec<Value> {
+    process.ulimits.iter().map(rlimit).collect()
 }
 
 fn rlimit((name, soft, hard): &(String, i64, i64)) -> Value {

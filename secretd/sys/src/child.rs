@@ -3,6 +3,7 @@
 //! The shim and the exec process have one thread, so that what runs after fork may allocate and lock.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -96,9 +97,27 @@ pub fn exit_now(code: i32) -> ! {
 /// # Errors
 /// The kernel's.
 pub fn close_from(first: u32) -> io::Result<()> {
+    close_range(first, u32::MAX)
+}
+
+/// Closes every descriptor from `first` on but `kept`.
+///
+/// # Errors
+/// The kernel's.
+pub fn close_others(first: u32, kept: &OwnedFd) -> io::Result<()> {
+    let number = u32::try_from(kept.as_raw_fd()).map_err(io::Error::other)?;
+    for (from, to) in [(first, number.saturating_sub(1)), (number.saturating_add(1).max(first), u32::MAX)] {
+        if from <= to {
+            close_range(from, to)?;
+        }
+    }
+    Ok(())
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: close_range(2) has no memory precondition. That no owner uses its descriptor afterwards is what the
     // contract asks of the caller; a stale owner gets EBADF, or touches another file, but no memory.
-    let answer = unsafe { nix::libc::close_range(first, u32::MAX, 0) };
+    let answer = unsafe { nix::libc::close_range(first, last, 0) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -72,6 +72,7 @@ fn join(task_dir: &Utf8Path, start: &Start) -> Result<Running, String> {
         "capabilities": {
             "bounding": finishing, "effective": finishing, "permitted": finishing, "inheritable": [], "ambient": [],
         },
+        "rlimits": crate::spec::rlimits(&config.process),
         "oomScoreAdj": config.process.oom_score_adj,
     });
     // libcontainer takes the process from a file; this one lies in the run directory, for root, for a moment.
@@ -107,7 +108,7 @@ fn executor(config: &ShimConfig, start: &Start, pid: i32) -> Result<TaskExecutor
     let program = program::find(&root, name, &env, workdir(config, start))?;
     Ok(TaskExecutor {
         filters: seccomp::compile(&capabilities).map_err(|error| error.to_string())?,
-        env: create::environment(&env, &identity.home, start.tty),
+        env: create::environment(&env, &identity.home, &config.hostname, start.tty),
         identity,
         capabilities,
         no_new_privileges: config.process.no_new_privileges,
@@ -211,6 +212,8 @@ impl Relay {
                     Ready::Socket => {
                         if !self.input() {
                             let _ = kill(self.running.pid, Signal::SIGKILL); // nobody listens any more
+                            // While it is not reaped the container's PID namespace cannot end.
+                            let _ = waitpid(self.running.pid, None);
                             return ExitCode::FAILURE;
                         }
                     }

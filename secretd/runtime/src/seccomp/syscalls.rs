@@ -6,6 +6,19 @@ use nix::libc::*;
 #[allow(non_upper_case_globals)] // as its siblings are named
 const SYS_cachestat: i64 = 451;
 
+/// Newer calls that the libc crate does not name everywhere: one number for every architecture.
+const MAP_SHADOW_STACK: i64 = 453;
+const FUTEX_WAKE: i64 = 454;
+const FUTEX_WAIT: i64 = 455;
+const FUTEX_REQUEUE: i64 = 456;
+const MSEAL: i64 = 462;
+
+/// io_pgetevents(2), which libc does not name.
+#[cfg(target_arch = "x86_64")]
+const IO_PGETEVENTS: i64 = 333;
+#[cfg(not(target_arch = "x86_64"))]
+const IO_PGETEVENTS: i64 = 292;
+
 /// Without any capability. clone, personality and socket are allowed for some arguments only: see the parent module.
 #[rustfmt::skip]
 pub(super) const ALWAYS: &[i64] = &[
@@ -45,6 +58,7 @@ pub(super) const ALWAYS: &[i64] = &[
     SYS_sync, SYS_sync_file_range, SYS_syncfs, SYS_sysinfo, SYS_tee, SYS_tgkill, SYS_timer_create, SYS_timer_delete,
     SYS_timer_getoverrun, SYS_timer_gettime, SYS_timer_settime, SYS_timerfd_create, SYS_timerfd_gettime,
     SYS_timerfd_settime, SYS_times, SYS_tkill, SYS_truncate, SYS_umask, SYS_uname, SYS_unlinkat, SYS_utimensat,
+    FUTEX_REQUEUE, FUTEX_WAIT, FUTEX_WAKE, IO_PGETEVENTS, MAP_SHADOW_STACK, MSEAL,
     SYS_vmsplice, SYS_wait4, SYS_waitid, SYS_write, SYS_writev,
     // Older forms that only x86-64 still has.
     #[cfg(target_arch = "x86_64")] SYS_access, #[cfg(target_arch = "x86_64")] SYS_alarm,

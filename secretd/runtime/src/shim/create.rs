@@ -13,7 +13,7 @@ use secretd_proto::shim::{Failure, Step};
 
 use super::rootfs::{self, Rootfs};
 use super::secrets::{self, Secrets};
-use super::{cgroup, console, identity, program};
+use super::{cgroup, console, identity, loopback, program};
 use crate::executor::TaskExecutor;
 use crate::seccomp;
 use crate::shim_config::{MountSource, ShimConfig};
@@ -63,6 +63,10 @@ pub(super) fn create(task_dir: &Utf8Path, config: &ShimConfig) -> Result<Created
     let (mut container, output) = build(task_dir, config, &spec, executor)?;
     let finish = |container: &Container| {
         let pid = container.pid().map(|pid| pid.as_raw()).unwrap_or_default();
+        if !config.host_network {
+            loopback::bring_up(pid)
+                .map_err(|error| failed(Step::Create)(format!("the loopback device cannot be brought up: {error}")))?;
+        }
         let secrets = config.secrets.as_ref().map(|plan| attach_secrets(task_dir, config, plan, pid)).transpose()?;
         Ok((pid, secrets))
     };
@@ -126,7 +130,7 @@ fn executor(rootfs: &Rootfs, config: &ShimConfig) -> Result<TaskExecutor, Failur
     let filters = seccomp::compile(&capabilities).map_err(|error| failed(Step::Create)(error.to_string()))?;
     Ok(TaskExecutor {
         filters,
-        env: environment(&process.env, &identity.home, process.tty),
+        env: environment(&process.env, &identity.home, &config.hostname, process.tty),
         identity,
         capabilities,
         no_new_privileges: process.no_new_privileges,
@@ -137,11 +141,14 @@ fn executor(rootfs: &Rootfs, config: &ShimConfig) -> Result<TaskExecutor, Failur
 }
 
 /// The process's environment, with what Docker adds where it is not set.
-pub(crate) fn environment(env: &[String], home: &str, tty: bool) -> Vec<String> {
+pub(crate) fn environment(env: &[String], home: &str, hostname: &str, tty: bool) -> Vec<String> {
     let has = |name: &str| env.iter().any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name));
     let mut all = env.to_vec();
     if !has("PATH") {
         all.push(format!("PATH={}", program::DEFAULT_PATH));
+    }
+    if !has("HOSTNAME") {
+        all.push(format!("HOSTNAME={hostname}"));
     }
     if !has("HOME") {
         all.push(format!("HOME={home}"));

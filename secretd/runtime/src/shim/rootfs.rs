@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
@@ -35,13 +35,17 @@ impl Rootfs {
         for directory in [overlay.upper.as_path(), &overlay.work, path] {
             std::fs::create_dir_all(directory)?;
         }
-        // A colon or backslash in a path has a meaning in the option string; our directories have neither.
-        let lower = overlay.lower.iter().map(|layer| layer.as_str()).collect::<Vec<_>>().join(":");
+        // The options must fit a page, which the paths of an image of many layers do not: descriptors stand for them.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |layer: &Utf8PathBuf| rustix::fs::open(layer.as_std_path(), flags, Mode::empty());
+        let layers = overlay.lower.iter().map(open).collect::<Result<Vec<OwnedFd>, _>>()?;
+        let lower: Vec<String> = layers.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
+        let lower = lower.join(":");
+        // A comma in a path would begin another option; our directories have none.
         let options = format!("lowerdir={lower},upperdir={},workdir={}", overlay.upper, overlay.work);
         let options = std::ffi::CString::new(options)?;
         mount("overlay", path.as_std_path(), "overlay", MountFlags::empty(), options.as_c_str())?;
-        let root =
-            rustix::fs::open(path.as_std_path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let root = rustix::fs::open(path.as_std_path(), flags, Mode::empty())?;
         Ok(Self { path: path.to_owned(), root })
     }
 

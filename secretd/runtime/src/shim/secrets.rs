@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::sched::{CloneFlags, setns};
@@ -26,6 +27,9 @@ use crate::shim_config::{Backend, SecretFile, SecretsPlan};
 
 /// Where secrets appear in a container.
 pub(super) const DIRECTORY: &str = "/run/secrets";
+
+/// How long secret-fs may take to answer: far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The step that failed, for the task's status.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +175,9 @@ impl Secrets {
 
     fn ask(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), SecretsError> {
         let socket = UnixStream::connect(&self.plan.socket).map_err(SecretsError::Socket)?;
+        // A secret-fs that does not answer must not stop the container's output.
+        socket.set_read_timeout(Some(PATIENCE)).map_err(SecretsError::Socket)?;
+        socket.set_write_timeout(Some(PATIENCE)).map_err(SecretsError::Socket)?;
         frame::send(&socket, &Request::Hello { protocol: PROTOCOL }, &[])?;
         match frame::receive(&socket)?.0 {
             Response::Hello { .. } => {}

@@ -249,8 +249,25 @@ impl Server {
         if let Some(secrets) = &self.secrets {
             secrets.wipe();
         }
-        if let Some(mut container) = self.container.take() {
+        if let Some(pid) = self.pid.map(Pid::from_raw) {
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL); // it may have ended just now
+            // When the first process is reaped the kernel has ended all of its namespace, and the control group is free.
+            // It waits there for a command's process whose own parent, outside, has not taken note of its end.
+            for _ in 0..50 {
+                if self.pid.is_none() {
+                    break;
+                }
+                let mut polled = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut polled, 100_u8);
+                self.on_child(&mut [0; 4096]);
+            }
+            if self.pid.is_some() {
+                return Err("processes of the container do not end".to_owned());
+            }
+        }
+        if let Some(container) = &mut self.container {
             container.delete(true).map_err(|error| chain(&error))?;
+            self.container = None;
         }
         Ok(())
     }
