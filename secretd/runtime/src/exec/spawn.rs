@@ -51,7 +51,7 @@ pub async fn spawn(program: &Utf8Path, task_dir: &Utf8Path, spec: ExecSpec) -> R
         Ok(_) | Err(_) => return Err(node(std::io::Error::other("the process of the command has ended"))),
     }
     if !interactive {
-        send(&mut to, &ToProcess::StdinClosed).await.map_err(node)?;
+        let _ = send(&mut to, &ToProcess::StdinClosed).await; // a short command may have ended: its output is to come
     }
     let (input, inputs) = mpsc::channel(CHANNEL);
     let (outputs, output) = mpsc::channel(CHANNEL);
@@ -78,7 +78,7 @@ async fn carry_in(mut inputs: mpsc::Receiver<ExecInput>, mut to: OwnedWriteHalf)
             ExecInput::Signal(signal) => ToProcess::Signal(signal),
         };
         if send(&mut to, &message).await.is_err() {
-            return;
+            break; // the command has ended: its last output is on the way
         }
     }
     std::future::pending::<()>().await;
