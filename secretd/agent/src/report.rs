@@ -16,12 +16,15 @@ pub(crate) struct Reports(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     news: Notify,
+    taken: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     latest: BTreeMap<TaskId, TaskStatus>,
     unsent: BTreeSet<TaskId>,
+    /// Sent, and not answered yet.
+    under_way: BTreeSet<TaskId>,
 }
 
 impl Reports {
@@ -39,12 +42,32 @@ impl Reports {
         let mut state = self.0.state.lock();
         state.latest.remove(task);
         state.unsent.remove(task);
+        state.under_way.remove(task);
+    }
+
+    /// Returns once a manager has taken the task's latest status. Cancel-safe.
+    pub(crate) async fn told(&self, task: &TaskId) {
+        loop {
+            let taken = self.0.taken.notified();
+            tokio::pin!(taken);
+            taken.as_mut().enable(); // before looking, so that nothing is missed in between
+            if self.is_told(task) {
+                return;
+            }
+            taken.await;
+        }
+    }
+
+    fn is_told(&self, task: &TaskId) -> bool {
+        let state = self.0.state.lock();
+        !state.unsent.contains(task) && !state.under_way.contains(task)
     }
 
     /// Everything is told again: the manager is another one.
     pub(crate) fn all_unsent(&self) {
         let mut state = self.0.state.lock();
         state.unsent = state.latest.keys().copied().collect();
+        state.under_way.clear();
         drop(state);
         self.0.news.notify_one();
     }
@@ -63,13 +86,15 @@ impl Reports {
     fn take(&self) -> Vec<(TaskId, TaskStatus)> {
         let mut state = self.0.state.lock();
         let unsent = std::mem::take(&mut state.unsent);
-        unsent.into_iter().filter_map(|task| state.latest.get(&task).map(|status| (task, status.clone()))).collect()
+        let statuses =
+            unsent.iter().filter_map(|task| state.latest.get(task).map(|status| (*task, status.clone()))).collect();
+        state.under_way = unsent;
+        statuses
     }
 
-    /// They were not taken: they are to be told still, unless something newer is.
-    pub(crate) fn put_back(&self, tasks: impl Iterator<Item = TaskId>) {
-        let mut state = self.0.state.lock();
-        let known: Vec<TaskId> = tasks.filter(|task| state.latest.contains_key(task)).collect();
-        state.unsent.extend(known);
+    /// A manager has taken what [`Self::next`] gave last.
+    pub(crate) fn acknowledge(&self) {
+        self.0.state.lock().under_way.clear();
+        self.0.taken.notify_waiters();
     }
 }

@@ -3,20 +3,36 @@
 //! The order is Swarm's: ACCEPTED, PREPARING (secrets, image, container), READY, STARTING, RUNNING, then how it ended. A
 //! failure before STARTING is REJECTED, a later one FAILED. What a restart of secretd finds goes on where it was.
 
-use std::fmt::Display;
+mod beginning;
+mod end;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use secretd_core::seam::clock::Clock;
 use secretd_core::seam::runtime::{ContainerError, Runtime};
-use secretd_core::seam::secret_mount::SecretMount;
+use secretd_core::seam::secret_mount::{SecretMount, SecretMountError};
 use secretd_core::task::{ContainerStatus, Task, TaskState, TaskStatus};
-use secretd_proto::id::NodeId;
-use secretd_proto::shim::{Exit, Phase, Status};
+use secretd_proto::id::{NodeId, TaskId};
+use secretd_proto::shim::{Phase, Status};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use self::beginning::{Beginning, beginning};
+use self::end::End;
 use crate::assignment::GrantTold;
 use crate::report::Reports;
-use crate::secrets::{self, ApplyError, PATIENCE, Payloads};
+use crate::secrets::{ApplyError, Applying, Mounted, PATIENCE, Payloads};
+
+/// Before what failed is tried again; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a container may still take to be made after it is not wanted any more. A fetch of its image may take
+/// minutes, all else is over by then.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// What a runner works with.
 #[derive(Debug, Clone)]
@@ -49,16 +65,25 @@ pub(crate) enum Found {
     Container(Status),
 }
 
-/// How a task ended.
-#[derive(Debug)]
-enum End {
-    Shutdown,
-    Rejected(String),
-    Failed(String),
-    Exited(Exit),
+/// What is done of a task that has ended, as often as it takes.
+#[derive(Debug, Clone, Copy)]
+enum LastEffect {
+    Retract,
+    Remove,
+    Forget,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+enum CleanError {
+    #[error(transparent)]
+    Secrets(#[from] SecretMountError),
+    #[error(transparent)]
+    Container(#[from] ContainerError),
 }
 
 /// The agent itself ends: the container stays.
+#[derive(Debug, PartialEq, Eq)]
 struct Abandoned;
 
 /// Runs one task.
@@ -66,36 +91,49 @@ struct Abandoned;
 pub(crate) struct Runner {
     context: Context,
     wanted: watch::Receiver<Wanted>,
-    container: ContainerStatus,
+    container: Option<ContainerStatus>,
     secret_backend: String,
+    mounted: Mounted,
+    /// The grants that secret-fs has.
+    applied: Vec<GrantTold>,
+    /// The pause before secrets that are not as granted are brought there again.
+    retry: Option<Duration>,
+}
+
+impl Wanted {
+    /// Whether the task is to end, or has ended in the eyes of the managers.
+    fn is_stopping(&self) -> bool {
+        self.forgotten || self.task.desired_state > TaskState::Running || self.task.status.state.is_terminal()
+    }
 }
 
 impl Runner {
     pub(crate) fn new(context: Context, wanted: watch::Receiver<Wanted>) -> Self {
-        let container = ContainerStatus { pid: 0, exit_code: 0, oom_killed: false, image_digest: String::new() };
-        Self { context, wanted, container, secret_backend: String::new() }
+        Self {
+            context,
+            wanted,
+            container: None,
+            secret_backend: String::new(),
+            mounted: Mounted::Here,
+            applied: Vec::new(),
+            retry: None,
+        }
     }
 
     /// The task's whole life. Dropping it leaves the container as it is.
     pub(crate) async fn run(mut self, found: Found) {
         let task = self.task();
-        if task.status.state.is_terminal() {
-            self.clean(&task).await;
-        } else {
+        if !task.status.state.is_terminal() {
             match self.live(found).await {
-                Ok(end) => {
-                    self.tell_end(end);
-                    self.clean(&task).await;
-                }
+                Ok(end) => self.tell_end(&end),
                 Err(Abandoned) => return,
             }
         }
-        if self.wanted.wait_for(|wanted| wanted.forgotten).await.is_err() {
+        let (retracted, removed) = tokio::join!(self.retract(&task), self.remove(&task));
+        if (retracted, removed) != (Ok(()), Ok(())) || self.forgotten().await.is_err() {
             return;
         }
-        if let Err(error) = self.context.runtime.forget(&task.id).await {
-            tracing::warn!(task = %task.id, %error, "what is left of a task could not be removed");
-        }
+        self.until_done(LastEffect::Forget).await;
         self.context.reports.forget(&task.id);
     }
 
@@ -104,48 +142,55 @@ impl Runner {
     }
 
     fn is_stopping(&self) -> bool {
-        let wanted = self.wanted.borrow();
-        wanted.forgotten || wanted.task.desired_state > TaskState::Running
+        self.wanted.borrow().is_stopping()
+    }
+
+    async fn forgotten(&self) -> Result<(), Abandoned> {
+        self.wanted.clone().wait_for(|wanted| wanted.forgotten).await.map(drop).map_err(|_| Abandoned)
+    }
+
+    async fn stopping(&self) -> Result<(), Abandoned> {
+        self.wanted.clone().wait_for(Wanted::is_stopping).await.map(drop).map_err(|_| Abandoned)
     }
 
     async fn live(&mut self, found: Found) -> Result<End, Abandoned> {
-        let known = self.task().status.state;
-        match found {
-            Found::Container(status) => self.adopt(status).await,
-            Found::Remains => Ok(End::Failed("the container was lost: its shim has died".to_owned())),
-            Found::Nothing if known >= TaskState::Ready => {
-                Ok(End::Failed("the container was lost: has the node been restarted?".to_owned()))
+        let known = self.task().status.clone();
+        match beginning(known.state, found) {
+            Beginning::New => self.begin().await,
+            Beginning::Again => {
+                self.until_done(LastEffect::Remove).await;
+                self.begin().await
             }
-            Found::Nothing => self.begin().await,
+            Beginning::Adopt(status) => {
+                self.container = known.container;
+                self.secret_backend = known.secret_backend;
+                self.adopt(status).await
+            }
+            Beginning::Ended(end) => {
+                self.container = known.container;
+                self.secret_backend = known.secret_backend;
+                Ok(end)
+            }
         }
     }
 
     async fn adopt(&mut self, status: Status) -> Result<End, Abandoned> {
-        self.container.pid = i64::from(status.pid.unwrap_or_default());
-        let known = self.task().status.clone();
-        if let Some(container) = known.container {
-            self.container.image_digest = container.image_digest;
+        self.set_pid(status.pid.unwrap_or_default());
+        if status.secret_backend != "none" {
+            self.secret_backend = status.secret_backend;
         }
-        self.secret_backend = known.secret_backend;
-        match status.phase {
-            Phase::Created => {
-                self.keep_secrets().await;
-                self.start_when_wanted().await
-            }
-            Phase::Running => {
-                self.tell(TaskState::Running, "running");
-                self.keep_secrets().await;
-                self.running().await
-            }
-            Phase::Exited(exit) => Ok(End::Exited(exit)),
-            Phase::Failed(failure) => Ok(End::Rejected(failure.message)),
-            Phase::Creating => Ok(End::Failed("the container was not made before secretd ended".to_owned())),
+        if status.phase == Phase::Running {
+            self.tell(TaskState::Running, "running");
+            self.keep_secrets().await;
+            return self.running().await;
         }
+        self.keep_secrets().await;
+        self.start_when_wanted().await
     }
 
     async fn begin(&mut self) -> Result<End, Abandoned> {
         if self.is_stopping() {
-            return Ok(End::Shutdown);
+            return Ok(End::Shutdown(None));
         }
         self.tell(TaskState::Accepted, "accepted");
         self.tell(TaskState::Preparing, "preparing");
@@ -154,72 +199,122 @@ impl Runner {
         {
             return Ok(end);
         }
-        let task = self.task();
-        match self.context.runtime.prepare(&task).await {
-            Ok(prepared) => {
-                self.container.image_digest = prepared.image_digest;
-                self.secret_backend = prepared.secret_backend;
-            }
-            Err(error) => return Ok(End::Rejected(error.to_string())),
+        if let Some(end) = self.prepare().await? {
+            return Ok(end);
         }
         // A rotation may have come between: it found no container to wake.
         self.keep_secrets().await;
         self.start_when_wanted().await
     }
 
+    async fn prepare(&mut self) -> Result<Option<End>, Abandoned> {
+        let (runtime, task) = (Arc::clone(&self.context.runtime), self.task());
+        let preparing = runtime.prepare(&task);
+        tokio::pin!(preparing);
+        let prepared = tokio::select! {
+            biased;
+            prepared = &mut preparing => prepared,
+            stopping = self.stopping() => { // cancel-safe, says watch
+                stopping?;
+                match timeout(LAST_WORK, preparing).await {
+                    Ok(prepared) => prepared,
+                    Err(_) => return Ok(Some(End::Shutdown(None))),
+                }
+            }
+        };
+        match prepared {
+            Ok(prepared) => {
+                let image_digest = prepared.image_digest;
+                self.container = Some(ContainerStatus { pid: 0, exit_code: 0, oom_killed: false, image_digest });
+                self.secret_backend = prepared.secret_backend;
+                Ok(None)
+            }
+            Err(error) => Ok(Some(End::Rejected(error.to_string()))),
+        }
+    }
+
     /// Publishes once all grants are there for this run of secret-fs. An end where that cannot be.
     async fn publish(&mut self) -> Result<Option<End>, Abandoned> {
-        let mut patience = tokio::time::Instant::now() + PATIENCE;
+        let mut patience = Instant::now() + PATIENCE;
+        let mut pause = FIRST_PAUSE;
         loop {
             let Wanted { task, grants, .. } = self.wanted.borrow_and_update().clone();
-            let (context, granted) = (&self.context, !grants.is_empty());
-            let mount = context.secret_mount.as_ref();
-            let why = match secrets::publish(mount, &context.payloads, context.node, &task, &grants).await {
-                Ok(()) => return Ok(None),
-                Err(ApplyError::Refused(why)) => return Ok(Some(End::Rejected(why))),
-                Err(not_yet @ ApplyError::NotYet) => not_yet.to_string(),
+            let error = match timeout(PATIENCE, self.applying(&task, &grants).publish()).await {
+                Ok(Ok(())) => {
+                    self.applied = grants;
+                    return Ok(None);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => ApplyError::NotGranted,
             };
-            if !granted {
-                patience = tokio::time::Instant::now() + PATIENCE; // a manager without the node's key says nothing yet
+            if grants.is_empty() {
+                patience = Instant::now() + PATIENCE; // a manager without the node's key says nothing yet
             }
-            match tokio::time::timeout_at(patience, self.wanted.changed()).await {
-                Ok(Ok(())) if self.is_stopping() => return Ok(Some(End::Shutdown)),
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Abandoned),
-                Err(_) if granted => return Ok(Some(End::Rejected(why))),
-                Err(_) => {}
+            if self.is_stopping() {
+                return Ok(Some(End::Shutdown(None)));
+            }
+            if !error.is_transient() || Instant::now() >= patience {
+                return Ok(Some(End::Rejected(error.to_string())));
+            }
+            match timeout_at(patience.min(Instant::now() + pause), self.wanted.changed()).await {
+                Ok(changed) => changed.map_err(|_| Abandoned)?,
+                Err(_) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
         }
     }
 
-    /// Brings the secrets of the container to what is granted now. What cannot be done yet is done when the grants for
-    /// this run of secret-fs come.
+    fn applying<'a>(&'a self, task: &'a Task, told: &'a [GrantTold]) -> Applying<'a> {
+        let Context { node, secret_mount, payloads, .. } = &self.context;
+        Applying { mount: secret_mount.as_ref(), payloads, node: *node, task, told }
+    }
+
+    /// Brings the secrets of the container to what is granted now. What cannot be done yet is tried again.
     async fn keep_secrets(&mut self) {
         let Wanted { task, grants, .. } = self.wanted.borrow_and_update().clone();
-        if task.spec.container.secrets.is_empty() {
+        if task.spec.container.secrets.is_empty() || grants == self.applied {
             return;
         }
-        let context = &self.context;
-        match secrets::update(context.secret_mount.as_ref(), &context.payloads, context.node, &task, &grants).await {
-            Ok(()) | Err(ApplyError::NotYet) => {}
-            Err(ApplyError::Refused(why)) => {
-                tracing::error!(task = %task.id, %why, "a task's secrets could not be updated")
+        let mut mounted = self.mounted;
+        let updated = timeout(PATIENCE, self.applying(&task, &grants).update(&mut mounted)).await;
+        self.mounted = mounted;
+        let pause = self.retry.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+        self.retry = match updated {
+            Ok(Ok(())) => {
+                self.applied = grants;
+                None
             }
+            Ok(Err(ApplyError::NotGranted)) => None, // the grants wake the runner
+            Ok(Err(error)) => {
+                if self.retry.is_none() && !error.is_transient() {
+                    tracing::error!(task = %task.id, %error, "a task's secrets could not be updated; it is tried again");
+                }
+                Some(pause)
+            }
+            Err(_) => Some(pause),
+        };
+    }
+
+    /// Returns when something else is wanted, or when secrets are to be tried again. Cancel-safe.
+    async fn changed(&mut self) -> Result<(), Abandoned> {
+        let Some(pause) = self.retry else { return self.wanted.changed().await.map_err(|_| Abandoned) };
+        match timeout(pause, self.wanted.changed()).await {
+            Ok(changed) => changed.map_err(|_| Abandoned),
+            Err(_) => Ok(()),
         }
     }
 
     async fn start_when_wanted(&mut self) -> Result<End, Abandoned> {
         self.tell(TaskState::Ready, "prepared");
         while self.task().desired_state < TaskState::Running && !self.is_stopping() {
-            self.wanted.changed().await.map_err(|_| Abandoned)?;
+            self.changed().await?;
             self.keep_secrets().await;
         }
         if self.is_stopping() {
-            return Ok(End::Shutdown);
+            return Ok(End::Shutdown(None));
         }
         self.tell(TaskState::Starting, "starting");
         match self.context.runtime.start(&self.task().id).await {
-            Ok(running) => self.container.pid = i64::from(running.pid),
+            Ok(running) => self.set_pid(running.pid),
             Err(error) => return Ok(End::Failed(format!("starting container failed: {error}"))),
         }
         self.tell(TaskState::Running, "running");
@@ -238,22 +333,30 @@ impl Runner {
                 biased;
                 ended = &mut wait => return Ok(match ended {
                     Ok(exit) => End::Exited(exit),
-                    Err(error) => End::Failed(lost(&error)),
+                    Err(error) => End::lost(&error),
                 }),
-                changed = self.wanted.changed() => changed.map_err(|_| Abandoned)?, // cancel-safe, says watch
+                changed = self.changed() => changed?, // cancel-safe
             }
             self.keep_secrets().await;
         }
     }
 
     async fn stop(&self) -> End {
-        let task = self.task();
+        let (runtime, task) = (&self.context.runtime, self.task());
         let container = &task.spec.container;
-        match self.context.runtime.stop(&task.id, &container.stop_signal, container.stop_grace_period).await {
-            Ok(()) | Err(ContainerError::NotFound(_) | ContainerError::ShimGone(_)) => {}
-            Err(error) => tracing::warn!(task = %task.id, %error, "a container could not be stopped; it is removed"),
+        match runtime.stop(&task.id, &container.stop_signal, container.stop_grace_period).await {
+            Ok(()) => End::Shutdown(runtime.wait(&task.id).await.ok()),
+            Err(ContainerError::NotFound(_) | ContainerError::ShimGone(_)) => End::Shutdown(None),
+            Err(error) => {
+                tracing::warn!(task = %task.id, %error, "a container could not be stopped; it is killed");
+                End::Shutdown(None)
+            }
         }
-        End::Shutdown
+    }
+
+    fn set_pid(&mut self, pid: i32) {
+        let none = || ContainerStatus { pid: 0, exit_code: 0, oom_killed: false, image_digest: String::new() };
+        self.container.get_or_insert_with(none).pid = i64::from(pid);
     }
 
     fn tell(&self, state: TaskState, message: &str) {
@@ -262,10 +365,9 @@ impl Runner {
 
     fn tell_all(&self, state: TaskState, message: &str, error: String) {
         let known = self.task();
-        if state < known.status.state {
+        if known.status.state.advance(state).is_err() {
             return; // adopted: it is known to be further
         }
-        let has_container = !self.container.image_digest.is_empty();
         self.context.reports.report(
             known.id,
             TaskStatus {
@@ -273,52 +375,62 @@ impl Runner {
                 since: self.context.clock.now(),
                 message: message.to_owned(),
                 error,
-                container: has_container.then(|| self.container.clone()),
+                container: self.container.clone(),
                 secret_backend: self.secret_backend.clone(),
             },
         );
     }
 
-    fn tell_end(&mut self, end: End) {
-        let (state, message, error) = match end {
-            End::Shutdown => (TaskState::Shutdown, "shutdown", String::new()),
-            End::Rejected(why) => (TaskState::Rejected, "preparing", why),
-            End::Failed(why) => (TaskState::Failed, "started", why),
-            End::Exited(exit) => {
-                self.container.exit_code = exit.code;
-                self.container.oom_killed = exit.oom_killed;
-                match (exit.code, exit.oom_killed) {
-                    (0, _) => (TaskState::Complete, "finished", String::new()),
-                    (code, true) => {
-                        (TaskState::Failed, "started", format!("task: non-zero exit ({code}): out of memory"))
-                    }
-                    (code, false) => (TaskState::Failed, "started", format!("task: non-zero exit ({code})")),
-                }
-            }
-        };
-        self.container.pid = 0;
+    fn tell_end(&mut self, end: &End) {
+        if let (Some(container), Some(exit)) = (&mut self.container, end.exit()) {
+            container.exit_code = exit.code;
+            container.oom_killed = exit.oom_killed;
+        }
+        if let Some(container) = &mut self.container {
+            container.pid = 0;
+        }
+        let (state, message, error) = end.told();
         self.tell_all(state, message, error);
     }
 
-    /// Wipes the secrets and removes the container. The log stays until the task is forgotten.
-    async fn clean(&self, task: &Task) {
-        let warn = |what: &str, error: &dyn Display| tracing::warn!(task = %task.id, %error, "{what}");
-        if !task.spec.container.secrets.is_empty()
-            && let Err(error) = self.context.secret_mount.retract(&task.id).await
-        {
-            warn("a task's secrets could not be retracted", &error);
+    /// Ends all reading of the task's secrets.
+    async fn retract(&self, task: &Task) -> Result<(), Abandoned> {
+        if !task.spec.container.secrets.is_empty() {
+            self.until_done(LastEffect::Retract).await;
         }
-        if let Err(error) = self.context.runtime.remove(&task.id).await {
-            warn("a container could not be removed", &error);
+        Ok(())
+    }
+
+    /// Removes the container, once a manager knows how it ended: until then it is what tells that after a restart. The
+    /// log stays until the task is forgotten.
+    async fn remove(&self, task: &Task) -> Result<(), Abandoned> {
+        tokio::select! {
+            () = self.context.reports.told(&task.id) => {}
+            forgotten = self.forgotten() => forgotten?,
+        }
+        self.until_done(LastEffect::Remove).await;
+        Ok(())
+    }
+
+    /// Repeats what must be done in the end.
+    async fn until_done(&self, effect: LastEffect) {
+        let task = self.task();
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = self.try_once(effect, &task.id).await {
+            if pause == FIRST_PAUSE {
+                tracing::warn!(task = %task.id, %error, ?effect, "a task could not be cleaned up; it is tried again");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
-}
 
-fn lost(error: &ContainerError) -> String {
-    match error {
-        ContainerError::NotFound(_) | ContainerError::ShimGone(_) => {
-            "the container was lost: its shim has died".to_owned()
+    async fn try_once(&self, effect: LastEffect, task: &TaskId) -> Result<(), CleanError> {
+        let Context { runtime, secret_mount, .. } = &self.context;
+        match effect {
+            LastEffect::Retract => Ok(secret_mount.retract(task).await?),
+            LastEffect::Remove => Ok(runtime.remove(task).await?),
+            LastEffect::Forget => Ok(runtime.forget(task).await?),
         }
-        ContainerError::Shim(_) | ContainerError::Node { .. } => error.to_string(),
     }
 }

@@ -7,18 +7,26 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use secretd_core::seam::secret_mount::{SecretMount, SecretMountError, TaskSecrets};
 use secretd_core::task::Task;
-use secretd_proto::fs::{Grant, Refusal, Target};
+use secretd_proto::fs::{Grant, ParseTargetError, Refusal, Target};
 use secretd_proto::id::NodeId;
 
 use crate::assignment::{GrantTold, SecretPayload, SecretVersion};
 
-/// The ciphertexts that were assigned to this node. Kept as long as they are: secret-fs may ask for them again.
+/// The ciphertexts that were assigned to this node. Kept as long as they are: a new run of secret-fs, and the next task
+/// after the last user's end, need them again.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Payloads(Arc<Mutex<HashMap<SecretVersion, Arc<SecretPayload>>>>);
+pub(crate) struct Payloads(Arc<Mutex<HashMap<SecretVersion, Held>>>);
+
+#[derive(Debug)]
+struct Held {
+    payload: Arc<SecretPayload>,
+    /// Whether secret-fs was given it. It may have dropped it since; it says so then.
+    handed_over: bool,
+}
 
 impl Payloads {
     pub(crate) fn give(&self, version: SecretVersion, payload: SecretPayload) {
-        self.0.lock().insert(version, Arc::new(payload));
+        self.0.lock().insert(version, Held { payload: Arc::new(payload), handed_over: false });
     }
 
     pub(crate) fn take(&self, version: &SecretVersion) {
@@ -30,7 +38,17 @@ impl Payloads {
     }
 
     fn get(&self, version: &SecretVersion) -> Option<Arc<SecretPayload>> {
-        self.0.lock().get(version).map(Arc::clone)
+        self.0.lock().get(version).map(|held| Arc::clone(&held.payload))
+    }
+
+    fn is_handed_over(&self, version: &SecretVersion) -> bool {
+        self.0.lock().get(version).is_some_and(|held| held.handed_over)
+    }
+
+    fn set_handed_over(&self, version: &SecretVersion, handed_over: bool) {
+        if let Some(held) = self.0.lock().get_mut(version) {
+            held.handed_over = handed_over;
+        }
     }
 }
 
@@ -40,87 +58,144 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Why a task's secrets are not as they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApplyError {
-    /// Not all of them have been granted yet, or for another run of secret-fs.
+    /// Not all of them have been granted yet.
     #[error("the task's secrets have not been granted for this run of secret-fs")]
-    NotYet,
-    /// They never will be.
-    #[error("{0}")]
-    Refused(String),
+    NotGranted,
+    /// secret-fs or the shim did not do it.
+    #[error(transparent)]
+    Mount(#[from] SecretMountError),
+    /// A target is none.
+    #[error(transparent)]
+    Target(#[from] ParseTargetError),
 }
 
-/// Makes the task's secrets in secret-fs, for a container that is yet to be made.
-pub(crate) async fn publish(
-    mount: &dyn SecretMount,
-    payloads: &Payloads,
-    node: NodeId,
-    task: &Task,
-    told: &[GrantTold],
-) -> Result<(), ApplyError> {
-    let secrets = store(mount, payloads, node, task, told).await?;
-    mount.publish(&task.id, secrets).await.map_err(refused)
-}
-
-/// Brings the secrets of a container that is there to what is granted now: new versions, or all of them where secret-fs
-/// has been restarted.
-pub(crate) async fn update(
-    mount: &dyn SecretMount,
-    payloads: &Payloads,
-    node: NodeId,
-    task: &Task,
-    told: &[GrantTold],
-) -> Result<(), ApplyError> {
-    let secrets = store(mount, payloads, node, task, told).await?;
-    match mount.update(&task.id, secrets.grants.clone()).await {
-        Err(SecretMountError::Refused(Refusal::UnknownTask(_))) => {
-            mount.publish(&task.id, secrets).await.map_err(refused)?;
-            mount.remount(&task.id).await.map_err(refused)
+impl ApplyError {
+    /// Whether it may be done later. A grant that does not open, or is older than one seen, belongs to another run of
+    /// secret-fs or is overtaken: the right one is on its way.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::NotGranted => true,
+            Self::Mount(SecretMountError::Refused(refusal)) => {
+                matches!(refusal, Refusal::BrokenSeal(..) | Refusal::OldEpoch(..) | Refusal::NotStored(..))
+            }
+            Self::Mount(error) => error.is_transient(),
+            Self::Target(_) => false,
         }
-        answer => answer.map(drop).map_err(refused),
     }
 }
 
-async fn store(
-    mount: &dyn SecretMount,
-    payloads: &Payloads,
-    node: NodeId,
-    task: &Task,
-    told: &[GrantTold],
-) -> Result<TaskSecrets, ApplyError> {
-    let mut grants = Vec::new();
-    let mut cluster = None;
-    for (index, wanted) in task.spec.container.secrets.iter().enumerate() {
-        let matches = |told: &&GrantTold| told.secret == wanted.secret && told.target == wanted.target;
-        let told = told.iter().find(matches).ok_or(ApplyError::NotYet)?;
-        let payload = payloads.get(&(told.secret, told.version)).ok_or(ApplyError::NotYet)?;
-        mount.store(told.secret, told.version, payload.ciphertext.clone()).await.map_err(refused)?;
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
-        let target = Target::parse(&told.target, index).map_err(|error| ApplyError::Refused(error.to_string()))?;
-        cluster = Some(told.cluster);
-        grants.push(Grant {
-            secret: told.secret,
-            name: payload.name.clone(),
-            version: told.version,
-            length: payload.length,
-            target,
-            uid: told.uid,
-            gid: told.gid,
-            mode: told.mode,
-            epoch: told.epoch,
-            wrapped_dek: told.wrapped_dek.clone(),
-        });
-    }
-    Ok(TaskSecrets { cluster: cluster.ok_or(ApplyError::NotYet)?, node, grants })
+/// One task's secrets, between what was granted and secret-fs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Applying<'a> {
+    pub(crate) mount: &'a dyn SecretMount,
+    pub(crate) payloads: &'a Payloads,
+    pub(crate) node: NodeId,
+    pub(crate) task: &'a Task,
+    pub(crate) told: &'a [GrantTold],
 }
 
-/// A grant that does not open, or is older than one seen, belongs to another run of secret-fs or is overtaken: the right
-/// one is on its way.
-fn refused(error: SecretMountError) -> ApplyError {
-    match error {
-        SecretMountError::Unreachable
-        | SecretMountError::Refused(Refusal::BrokenSeal(..) | Refusal::OldEpoch(..) | Refusal::NotStored(..)) => {
-            ApplyError::NotYet
+/// Whether the container's mount belongs to an earlier run of secret-fs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mounted {
+    Here,
+    Before,
+}
+
+impl Applying<'_> {
+    /// Makes the secrets in secret-fs, for a container that is yet to be made.
+    pub(crate) async fn publish(self) -> Result<(), ApplyError> {
+        let secrets = self.secrets()?;
+        self.hand_over(&secrets).await?;
+        self.ask(Ask::Publish, &secrets).await
+    }
+
+    /// Brings the secrets of a container that is there to what is granted now: new versions, or all of them where
+    /// secret-fs has been restarted. `mounted` keeps what is left to do when it fails halfway.
+    pub(crate) async fn update(self, mounted: &mut Mounted) -> Result<(), ApplyError> {
+        let secrets = self.secrets()?;
+        self.hand_over(&secrets).await?;
+        match self.ask(Ask::Update, &secrets).await {
+            Err(ApplyError::Mount(SecretMountError::Refused(Refusal::UnknownTask(_)))) => {
+                *mounted = Mounted::Before;
+                self.ask(Ask::Publish, &secrets).await?;
+            }
+            Err(ApplyError::Mount(SecretMountError::Shim(_))) if *mounted == Mounted::Before => {} // its mount is dead
+            answer => answer?,
         }
-        SecretMountError::Refused(refusal) => ApplyError::Refused(refusal.to_string()),
-        SecretMountError::Shim(message) => ApplyError::Refused(message),
+        if *mounted == Mounted::Before {
+            self.mount.remount(&self.task.id).await?;
+            *mounted = Mounted::Here;
+        }
+        Ok(())
     }
+
+    /// What secret-fs is to be told: all of the task's secrets, or an error while one is not granted.
+    fn secrets(&self) -> Result<TaskSecrets, ApplyError> {
+        let mut grants = Vec::new();
+        let mut cluster = None;
+        for (index, wanted) in self.task.spec.container.secrets.iter().enumerate() {
+            let matches = |told: &&GrantTold| told.secret == wanted.secret && told.target == wanted.target;
+            let told = self.told.iter().find(matches).ok_or(ApplyError::NotGranted)?;
+            let payload = self.payloads.get(&(told.secret, told.version)).ok_or(ApplyError::NotGranted)?;
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            cluster = Some(told.cluster);
+            grants.push(Grant {
+                secret: told.secret,
+                name: payload.name.clone(),
+                version: told.version,
+                length: payload.length,
+                target: Target::parse(&told.target, index)?,
+                uid: told.uid,
+                gid: told.gid,
+                mode: told.mode,
+                epoch: told.epoch,
+                wrapped_dek: told.wrapped_dek.clone(),
+            });
+        }
+        Ok(TaskSecrets { cluster: cluster.ok_or(ApplyError::NotGranted)?, node: self.node, grants })
+    }
+
+    async fn hand_over(&self, secrets: &TaskSecrets) -> Result<(), ApplyError> {
+        for grant in &secrets.grants {
+            let version = (grant.secret, grant.version);
+            if !self.payloads.is_handed_over(&version) {
+                self.store(version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn store(&self, version: SecretVersion) -> Result<(), ApplyError> {
+        let payload = self.payloads.get(&version).ok_or(ApplyError::NotGranted)?;
+        self.mount.store(version.0, version.1, payload.ciphertext.clone()).await?;
+        self.payloads.set_handed_over(&version, true);
+        Ok(())
+    }
+
+    /// secret-fs drops what nobody uses, and all of it when it restarts: it is given again what it says it lacks.
+    async fn ask(&self, ask: Ask, secrets: &TaskSecrets) -> Result<(), ApplyError> {
+        for _ in &secrets.grants {
+            match self.ask_once(ask, secrets).await {
+                Err(SecretMountError::Refused(Refusal::NotStored(secret, version))) => {
+                    self.payloads.set_handed_over(&(secret, version), false);
+                    self.store((secret, version)).await?;
+                }
+                answer => return Ok(answer?),
+            }
+        }
+        Ok(self.ask_once(ask, secrets).await?)
+    }
+
+    async fn ask_once(&self, ask: Ask, secrets: &TaskSecrets) -> Result<(), SecretMountError> {
+        match ask {
+            Ask::Publish => self.mount.publish(&self.task.id, secrets.clone()).await,
+            Ask::Update => self.mount.update(&self.task.id, secrets.grants.clone()).await.map(drop),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    Publish,
+    Update,
 }

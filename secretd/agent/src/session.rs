@@ -143,17 +143,12 @@ async fn report(mut client: Client, session: String, reports: Reports) -> Result
     loop {
         let statuses = reports.next().await;
         let updates = statuses
-            .iter()
-            .map(|(task, status)| v1::TaskStatusUpdate {
-                task_id: task.to_string(),
-                status: Some(status.clone().into()),
-            })
+            .into_iter()
+            .map(|(task, status)| v1::TaskStatusUpdate { task_id: task.to_string(), status: Some(status.into()) })
             .collect();
         let request = v1::UpdateTaskStatusRequest { session_id: session.clone(), updates };
-        if let Err(status) = client.update_task_status(request).await {
-            reports.put_back(statuses.into_iter().map(|(task, _)| task));
-            return Err(status.into());
-        }
+        client.update_task_status(request).await?; // a new session tells everything again
+        reports.acknowledge();
     }
 }
 

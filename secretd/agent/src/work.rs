@@ -63,8 +63,8 @@ pub(crate) async fn carry_out(
     tokio::time::timeout(Duration::from_secs(10), outputs.closed()).await.ok();
 }
 
-fn failure(error: ContainerError) -> Failure {
-    let code = match &error {
+fn failure(error: &ContainerError) -> Failure {
+    let code = match error {
         ContainerError::NotFound(_) => Code::NotFound,
         ContainerError::ShimGone(_) => Code::NotRunning,
         ContainerError::Shim(failure) if failure.step == Step::State => Code::NotRunning,
@@ -92,7 +92,7 @@ async fn logs(
         match runtime.logs(&task, options).await {
             Ok(stream) => all.push(stream.map(move |line| (text.clone(), line)).boxed()),
             Err(ContainerError::NotFound(_)) => {} // it has written nothing yet, or its log is gone
-            Err(error) => return Err(failure(error)),
+            Err(error) => return Err(failure(&error)),
         }
     }
     loop {
@@ -105,7 +105,7 @@ async fn logs(
                 Ok(Some(_)) | Ok(None) | Err(_) => return Ok(()), // cancelled: a log takes no other input
             },
         };
-        let output = Output::Log(record(task, line.map_err(failure)?));
+        let output = Output::Log(record(task, line.map_err(|error| failure(&error))?));
         let message = v1::WorkOutput { work_id: id.to_owned(), output: Some(output) };
         if outputs.send(message).await.is_err() {
             return Ok(());
@@ -146,7 +146,7 @@ async fn exec(
         tty: start.tty,
         size: start.size.map(size),
     };
-    let ExecSession { input, mut output } = runtime.exec(&task, spec).await.map_err(failure)?;
+    let ExecSession { input, mut output } = runtime.exec(&task, spec).await.map_err(|error| failure(&error))?;
     let carry_in = async {
         while let Ok(Some(message)) = inputs.message().await {
             let Some(v1::work_input::Input::Exec(v1::ExecInput { input: Some(message) })) = message.input else {

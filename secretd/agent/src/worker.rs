@@ -66,7 +66,7 @@ impl Worker {
             self.take_secret(*version).await;
         }
         for (task, _) in self.found.take().unwrap_or_default() {
-            self.remove_stranger(task).await;
+            self.runners.spawn(remove_stranger(self.context.clone(), task));
         }
     }
 
@@ -98,13 +98,9 @@ impl Worker {
     }
 
     fn give_grant(&mut self, task: TaskId, grant: GrantTold) {
-        let replace = |grants: &mut Vec<GrantTold>| {
-            grants.retain(|old| (old.secret, &old.target) != (grant.secret, &grant.target));
-            grants.push(grant.clone());
-        };
         match self.tasks.get(&task) {
-            Some(wanted) => wanted.send_modify(|wanted| replace(&mut wanted.grants)),
-            None => replace(self.early.entry(task).or_default()),
+            Some(wanted) => wanted.send_modify(|wanted| replace(&mut wanted.grants, grant)),
+            None => replace(self.early.entry(task).or_default(), grant),
         }
     }
 
@@ -143,17 +139,24 @@ impl Worker {
             tracing::debug!(secret = %version.0, %error, "a version could not be forgotten; a restart of secret-fs forgets all");
         }
     }
+}
 
-    /// A container that no manager knows of.
-    async fn remove_stranger(&self, task: TaskId) {
-        tracing::info!(%task, "a container whose task is gone is removed");
-        if let Err(error) = self.context.secret_mount.retract(&task).await {
-            tracing::debug!(%task, %error, "it had no secrets to retract");
-        }
-        for removed in [self.context.runtime.remove(&task).await, self.context.runtime.forget(&task).await] {
-            if let Err(error) = removed {
-                tracing::warn!(%task, %error, "a container could not be removed");
-            }
+/// Each target of a task has one grant, the last that was told.
+fn replace(grants: &mut Vec<GrantTold>, grant: GrantTold) {
+    grants.retain(|old| (old.secret, &old.target) != (grant.secret, &grant.target));
+    grants.push(grant);
+}
+
+/// A container that no manager knows of.
+async fn remove_stranger(context: Context, task: TaskId) -> TaskId {
+    tracing::info!(%task, "a container whose task is gone is removed");
+    if let Err(error) = context.secret_mount.retract(&task).await {
+        tracing::debug!(%task, %error, "it had no secrets to retract");
+    }
+    for removed in [context.runtime.remove(&task).await, context.runtime.forget(&task).await] {
+        if let Err(error) = removed {
+            tracing::warn!(%task, %error, "a container could not be removed");
         }
     }
+    task
 }

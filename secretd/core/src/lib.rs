@@ -1,10 +1,12 @@
 //! Domain types of the cluster and the seams at which it meets the world.
 //!
 //! Reading order: [`time`], [`secret`], [`service`], [`task`], [`node`] (what there is), [`wire`] (how it crosses the
-//! wire), [`seam`] (Clock, Runtime, SecretMount, Images).
+//! wire), [`seam`] (Clock, Runtime, SecretMount, Images), and behind the feature `testing` their fakes.
 //!
 //! Deliberately absent: IO, and any type that holds a secret's plaintext.
 
+#[cfg(feature = "testing")]
+pub mod fake;
 pub mod node;
 pub mod seam;
 pub mod secret;
