@@ -16,7 +16,7 @@ pub(crate) fn receive(listener: &UnixListener) -> io::Result<File> {
     recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let descriptor = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
     });
     descriptor.map(File::from).ok_or_else(|| io::Error::other("the container has sent no terminal"))
 }

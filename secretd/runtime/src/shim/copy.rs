@@ -33,7 +33,11 @@ pub(super) fn directory(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
                 let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
                 rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
             }
-            _ => {}
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => {}
         }
     }
     attributes(to, &stat)

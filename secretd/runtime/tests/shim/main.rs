@@ -84,7 +84,8 @@ fn inherited() -> OwnedFd {
 fn enter(filters: &[&str]) -> ExitCode {
     assert!(rustix::process::geteuid().is_root(), "these tests need root");
     let prefix = format!("secretd-shim-test-{}", std::process::id());
-    let answer = Command::new("unshare")
+    let answer = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", "unshare"])
         .args(["--pid", "--mount", "--mount-proc", "--fork", "--kill-child=KILL", "--propagation=private", "--"])
         .arg(std::env::current_exe().unwrap())
         .args(["inside", &prefix])
