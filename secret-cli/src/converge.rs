@@ -52,18 +52,18 @@ pub(crate) fn progress(service: &Service, tasks: &[Task]) -> Progress {
             continue;
         };
         slots.insert(slot, describe(newest));
-        match state(newest) {
-            TaskState::Running if newest.desired_state() <= TaskState::Running => running += 1,
-            TaskState::Complete if !restarts(newest, true) => done += 1,
-            TaskState::Failed | TaskState::Rejected if !restarts(newest, false) => {
-                stuck = stuck.or_else(|| failure(newest))
-            }
-            _ if retries(&spec.update.unwrap_or_default(), service) => {}
-            _ => {
-                stuck = stuck.or_else(|| {
-                    of_slot.iter().find(|task| state(task) == TaskState::Rejected).and_then(|task| failure(task))
-                })
-            }
+        let state = state(newest);
+        let fails = [TaskState::Failed, TaskState::Rejected].contains(&state);
+        if state == TaskState::Running && newest.desired_state() <= TaskState::Running {
+            running += 1;
+        } else if state == TaskState::Complete && !restarts(newest, true) {
+            done += 1;
+        } else if fails && !restarts(newest, false) {
+            stuck = stuck.or_else(|| failure(newest));
+        } else if !goes_on(service) {
+            // What a node rejects once it rejects again.
+            let rejected = of_slot.iter().find(|task| self::state(task) == TaskState::Rejected);
+            stuck = stuck.or_else(|| rejected.and_then(|task| failure(task)));
         }
     }
     let state = match update(service) {
@@ -84,9 +84,10 @@ fn update(service: &Service) -> (Update, String) {
 }
 
 /// Whether an update that is under way goes on, or back, after a failure: then a failure is no end.
-fn retries(update: &secretd_proto::v1::UpdateConfig, service: &Service) -> bool {
-    let under_way = matches!(self::update(service).0, Update::Updating | Update::RollbackStarted);
-    under_way && update.failure_action() != FailureAction::Pause
+fn goes_on(service: &Service) -> bool {
+    let under_way = matches!(update(service).0, Update::Updating | Update::RollbackStarted);
+    let action = service.spec.as_ref().and_then(|spec| spec.update).unwrap_or_default().failure_action();
+    under_way && action != FailureAction::Pause
 }
 
 fn is_current(service: &Service, task: &Task) -> bool {

@@ -27,8 +27,11 @@ pub(crate) fn report(error: &clap::Error, arguments: impl Iterator<Item = OsStri
 /// The line of an error: clap's message without its usage text.
 fn failure(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
-    let message = text.split("\n\nUsage:").next().unwrap_or_default().split("\n\nFor more").next().unwrap_or_default();
-    let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
+    let paragraphs = text.split("\n\n").take_while(|paragraph| !paragraph.trim_start().starts_with("Usage:"));
+    let said = paragraphs
+        .filter(|paragraph| !["tip:", "For more"].iter().any(|hint| paragraph.trim_start().starts_with(hint)));
+    let message = said.collect::<Vec<_>>().join("\n");
+    let message = message.strip_prefix("error: ").unwrap_or(&message).trim_end();
     Failure::usage(format!("{message}; see --help"))
 }
 

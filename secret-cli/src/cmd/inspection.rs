@@ -78,7 +78,7 @@ fn inline(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Object(map) => map
             .iter()
-            .filter(|(_, value)| !value.is_null() && **value != Value::from(""))
+            .filter(|(_, value)| !value.is_null() && value.as_str() != Some(""))
             .map(|(key, value)| format!("{key}={}", inline(value)))
             .collect::<Vec<_>>()
             .join(" "),

@@ -65,12 +65,12 @@ pub(crate) fn rows(tasks: &[Task], hosts: &HashMap<String, String>, style: Style
             let is_older = style.tree && previous.as_deref() == Some(name.as_str());
             let shown = if is_older { format!(" \\_ {name}") } else { name.clone() };
             previous = Some(name);
-            row(task, shown, hosts, style)
+            row(task, &shown, hosts, style)
         })
         .collect()
 }
 
-fn row(task: &Task, name: String, hosts: &HashMap<String, String>, style: Style) -> Value {
+fn row(task: &Task, name: &str, hosts: &HashMap<String, String>, style: Style) -> Value {
     let status = task.status.clone().unwrap_or_default();
     let container = task.spec.clone().unwrap_or_default().container.unwrap_or_default();
     let id = if style.full { task.id.clone() } else { task.id.chars().take(SHORT_ID).collect() };

@@ -65,7 +65,10 @@ impl Layers {
         if self.detail == Detail::Lines || id.is_empty() {
             // Counts alone are no news.
             if self.last.insert(id.clone(), status.clone()).as_ref() != Some(status) {
-                let _ = if self.detail == Detail::Bars { self.all.println(&line) } else { Ok(output::note(&line)) };
+                // Between bars it must not be written past them; a line of progress that is lost is no failure.
+                if self.detail != Detail::Bars || self.all.println(&line).is_err() {
+                    output::note(&line);
+                }
             }
             return;
         }

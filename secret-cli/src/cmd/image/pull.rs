@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &Context, args: Pull) -> Result<u8, Failure> {
     };
     let stream = images.pull(request).await?.into_inner();
     for image in follow(stream, Detail::new(args.quiet)).await? {
-        let plain = image.tags.first().or(image.digests.first()).unwrap_or(&image.id);
+        let plain = image.tags.first().or_else(|| image.digests.first()).unwrap_or(&image.id);
         output::bytes(context.format.object(plain, &image::object(&image))?.as_bytes())?;
     }
     Ok(0)

@@ -168,7 +168,9 @@ fn operand(tokens: &mut Tokens) -> Result<Operand, ParseTemplateError> {
             let inner = pipeline(tokens)?;
             match tokens.next() {
                 Some(Token::Close) => Ok(Operand::Parenthesized(inner)),
-                other => Err(ParseTemplateError::Unexpected(other.map_or("end".to_owned(), |token| token.to_string()))),
+                other => Err(ParseTemplateError::Unexpected(
+                    other.map_or_else(|| "end".to_owned(), |token| token.to_string()),
+                )),
             }
         }
         Some(token @ (Token::Close | Token::Pipe)) => Err(ParseTemplateError::Unexpected(token.to_string())),

@@ -111,7 +111,7 @@ impl Policies {
         set(&mut restart.delay, self.restart_delay.map(wire));
         set(&mut restart.window, self.restart_window.map(wire));
         // An absent configuration has Docker's defaults, of which zero is not the parallelism.
-        let update = spec.update.get_or_insert(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
+        let update = spec.update.get_or_insert_with(|| UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
         set(&mut update.parallelism, self.update_parallelism);
         set(&mut update.order, self.update_order.map(|order| Order::from(order).into()));
         set(&mut update.failure_action, self.update_failure_action.map(|action| FailureAction::from(action).into()));
