@@ -11,7 +11,6 @@ use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1;
 use secretd_proto::v1::images_server::{Images as ImagesService, ImagesServer};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Progress messages that wait for the client.
@@ -126,31 +125,56 @@ fn nonempty(data: impl Stream<Item = Result<Vec<u8>, std::io::Error>> + Send + '
     Box::pin(data.filter(|chunk| std::future::ready(!matches!(chunk, Ok(bytes) if bytes.is_empty()))))
 }
 
-/// Runs long work, and streams its progress, then its images, then its failure. A client that goes away ends it.
+/// Runs long work, and streams its progress, then its images or its failure. A client that goes away ends it.
 fn with_progress<F>(work: impl FnOnce(mpsc::Sender<Progress>) -> F) -> Messages
 where
     F: Future<Output = Result<Vec<Image>, ImageError>> + Send + 'static,
 {
-    let (sender, receiver) = mpsc::channel(CHANNEL);
-    let work = work(sender);
-    let told = ReceiverStream::new(receiver).map(|progress| {
-        let Progress { id, status, current, total } = progress;
-        vec![Ok(v1::ImageProgress { id, status, current, total, image: None })]
-    });
-    let done = futures::stream::once(work).map(|done| match done {
-        Ok(images) => images
-            .into_iter()
-            .map(|image| {
-                Ok(v1::ImageProgress {
-                    status: "Done".to_owned(),
-                    image: Some(to_wire(image)),
-                    ..v1::ImageProgress::default()
-                })
-            })
-            .collect(),
+    let (sender, progress) = mpsc::channel(CHANNEL);
+    let working = Working { progress, work: Some(Box::pin(work(sender))), done: None };
+    Box::pin(futures::stream::unfold(working, Working::next).flat_map(futures::stream::iter))
+}
+
+struct Working<F> {
+    progress: mpsc::Receiver<Progress>,
+    work: Option<Pin<Box<F>>>,
+    done: Option<Result<Vec<Image>, ImageError>>,
+}
+
+type Told = Vec<Result<v1::ImageProgress, Status>>;
+
+impl<F: Future<Output = Result<Vec<Image>, ImageError>>> Working<F> {
+    async fn next(mut self) -> Option<(Told, Self)> {
+        while let Some(work) = &mut self.work {
+            tokio::select! {
+                biased;
+                Some(progress) = self.progress.recv() => return Some((vec![Ok(step(progress))], self)), // cancel-safe
+                done = work => (self.work, self.done) = (None, Some(done)), // by reference: goes on
+            }
+        }
+        // What was told last comes before the end.
+        if let Some(progress) = self.progress.recv().await {
+            return Some((vec![Ok(step(progress))], self));
+        }
+        self.done.take().map(|done| (end(done), self))
+    }
+}
+
+fn step(progress: Progress) -> v1::ImageProgress {
+    let Progress { id, status, current, total } = progress;
+    v1::ImageProgress { id, status, current, total, image: None }
+}
+
+fn end(done: Result<Vec<Image>, ImageError>) -> Told {
+    let message = |image| v1::ImageProgress {
+        status: "Done".to_owned(),
+        image: Some(to_wire(image)),
+        ..v1::ImageProgress::default()
+    };
+    match done {
+        Ok(images) => images.into_iter().map(|image| Ok(message(image))).collect(),
         Err(error) => vec![Err(status(error))],
-    });
-    Box::pin(futures::stream::select(told, done).flat_map(futures::stream::iter))
+    }
 }
 
 fn to_wire(image: Image) -> v1::Image {

@@ -2,5 +2,6 @@
 //! what they were asked for.
 
 pub mod clock;
+pub mod images;
 pub mod runtime;
 pub mod secret_mount;

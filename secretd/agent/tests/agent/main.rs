@@ -4,6 +4,7 @@
 
 mod adoption;
 mod harness;
+mod images;
 mod law;
 mod lifecycle;
 mod secret;
