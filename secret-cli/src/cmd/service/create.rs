@@ -1,6 +1,6 @@
 //! `sctl service create`
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use secretd_proto::v1::service_spec::Mode;
 use secretd_proto::v1::{CreateServiceRequest, Mount, ReplicatedMode, ServiceSpec, Ulimit};
 use serde_json::json;
@@ -14,9 +14,16 @@ use crate::output;
 use crate::parse::secret::SecretRequest;
 use crate::parse::{environment, key_value, mount, number};
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy)]
 enum ServiceMode {
     Replicated,
+}
+
+fn mode(text: &str) -> Result<ServiceMode, String> {
+    match text {
+        "replicated" => Ok(ServiceMode::Replicated),
+        _ => Err(format!("unknown mode: {text}, only replicated is supported")),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -26,7 +33,7 @@ pub(crate) struct Create {
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
     /// How the number of tasks is chosen
-    #[arg(long, default_value = "replicated")]
+    #[arg(long, default_value = "replicated", value_parser = mode)]
     mode: ServiceMode,
     /// Secret to grant, as NAME or source=NAME,target=PATH,uid=UID,gid=GID,mode=OCTAL
     #[arg(long = "secret", value_name = "SECRET")]

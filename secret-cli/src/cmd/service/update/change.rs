@@ -88,3 +88,6 @@ fn is_host(line: &str, removed: &str) -> bool {
         None => removed == name,
     }
 }
+
+#[cfg(test)]
+mod tests;
