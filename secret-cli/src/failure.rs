@@ -65,8 +65,11 @@ impl From<Status> for Failure {
     }
 }
 
+/// One line without control characters: what an archive or a registry holds must not steer the terminal.
 fn one_line(text: &str) -> String {
-    text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join(" ");
+    line.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 #[cfg(test)]
@@ -97,6 +100,11 @@ mod tests {
                 (exit, code.as_str(), "no more")
             );
         }
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(Failure::failed("a\u{1b}[2Jb\r\nc").message, "a\u{fffd}[2Jb c");
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn lines(template: &Template, values: &[Value]) -> Result<Vec<String>, Failure> 
 
 fn cell(row: &Value, field: &str) -> String {
     match row.get(field) {
-        Some(Value::String(text)) => text.replace(['\t', '\n', '\r'], " "),
+        Some(Value::String(text)) => text.replace(char::is_control, " "),
         Some(other) if !other.is_null() => other.to_string(),
         _ => String::new(),
     }

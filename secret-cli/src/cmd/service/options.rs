@@ -195,7 +195,7 @@ pub(super) struct Policies {
 /// Whether, and how, to wait.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Waiting {
-    /// Do not wait for the tasks
+    /// Do not wait until all tasks run as specified and the ones that they replace are gone
     #[arg(short, long)]
     pub(super) detach: bool,
     /// No progress

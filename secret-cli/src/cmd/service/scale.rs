@@ -15,7 +15,7 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Scale {
-    /// Do not wait for the tasks
+    /// Do not wait until all tasks run and the others are gone
     #[arg(short, long)]
     detach: bool,
     /// Name or id of a service, and its number of tasks
