@@ -29,7 +29,7 @@ pub(crate) enum State {
     Working,
     /// All wanted tasks run, or have ended as they may, and the others are gone.
     Converged,
-    /// It is as it was before: the update failed.
+    /// It is as it was before: someone asked for that, or the update failed.
     RolledBack(String),
     /// It will not get there without help.
     Stuck(String),
@@ -66,11 +66,14 @@ pub(crate) fn progress(service: &Service, tasks: &[Task]) -> Progress {
             stuck = stuck.or_else(|| rejected.and_then(|task| failure(task)));
         }
     }
+    let is_settled = running + done == wanted && others == 0;
     let state = match update(service) {
         (Update::Paused, message) => State::Stuck(format!("service update paused: {message}")),
         (Update::RollbackPaused, message) => State::Stuck(format!("service rollback paused: {message}")),
-        (Update::RollbackCompleted, message) if running + done == wanted && others == 0 => State::RolledBack(message),
-        _ if running + done == wanted && others == 0 => State::Converged,
+        (Update::RollbackStarted | Update::RollbackCompleted, message) if running + done == wanted && others == 0 => {
+            State::RolledBack(message)
+        }
+        _ if is_settled => State::Converged,
         _ => stuck.map_or(State::Working, State::Stuck),
     };
     Progress { running, wanted, slots, state }

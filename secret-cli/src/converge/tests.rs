@@ -108,6 +108,7 @@ fn paused_and_rolled_back_updates_are_told() {
 
     check(&updated(Update::Paused), &running, &stuck("service update paused: why"));
     check(&updated(Update::RollbackPaused), &running, &stuck("service rollback paused: why"));
-    check(&updated(Update::RollbackStarted), &running, &State::Converged);
+    check(&updated(Update::RollbackStarted), &[], &State::Working);
+    check(&updated(Update::RollbackStarted), &running, &State::RolledBack("why".to_owned()));
     check(&updated(Update::RollbackCompleted), &running, &State::RolledBack("why".to_owned()));
 }

@@ -92,7 +92,7 @@ pub(crate) async fn run(context: &Context, mut args: Create) -> Result<u8, Failu
     let name = service.spec.map(|spec| spec.name).unwrap_or_default();
     let value = json!({ "ID": service.id, "Name": name });
     output::bytes(context.format.object(&service.id, &value)?.as_bytes())?;
-    wait::converge(&mut control, &service.id, waiting, monitor).await
+    wait::converge(&mut control, &service.id, waiting, monitor, wait::Goal::Forward).await
 }
 
 /// Variables of files, then those of flags, which win.

@@ -119,7 +119,8 @@ pub(crate) async fn run(context: &Context, args: Update) -> Result<u8, Failure> 
         }
     };
     send(context, &mut control, &before.name, request).await?;
-    wait::converge(&mut control, &service.id, waiting, monitor).await
+    let goal = if is_rollback { wait::Goal::Back } else { wait::Goal::Forward };
+    wait::converge(&mut control, &service.id, waiting, monitor, goal).await
 }
 
 /// The service that a reference means.

@@ -15,6 +15,15 @@ use crate::converge::{Progress, State, progress};
 use crate::failure::Failure;
 use crate::output;
 
+/// What the caller has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The specification that was sent: going back from it is a failure.
+    Forward,
+    /// The one before.
+    Back,
+}
+
 /// Slots that have a line of their own on a terminal.
 const MAX_LINES: u64 = 20;
 
@@ -24,6 +33,7 @@ pub(super) async fn converge(
     id: &str,
     waiting: Waiting,
     monitor: Option<Duration>,
+    goal: Goal,
 ) -> Result<u8, Failure> {
     if waiting.detach {
         return Ok(0);
@@ -31,7 +41,7 @@ pub(super) async fn converge(
     let updates = control.watch_service(WatchServiceRequest { id: id.to_owned() }).await?.into_inner();
     let mut show = Show::new(waiting.quiet);
     let outcome = tokio::select! {
-        outcome = follow(updates, &mut show, monitor) => Some(outcome),
+        outcome = follow(updates, &mut show, monitor, goal) => Some(outcome),
         _ = tokio::signal::ctrl_c() => None,
     };
     show.finish();
@@ -50,6 +60,7 @@ async fn follow(
     mut updates: Streaming<WatchServiceResponse>,
     show: &mut Show,
     monitor: Option<Duration>,
+    goal: Goal,
 ) -> Result<(), Failure> {
     let mut stable_until = None;
     loop {
@@ -74,6 +85,7 @@ async fn follow(
                     stable_until = Some(tokio::time::Instant::now() + monitor);
                 }
             }
+            (State::RolledBack(_), _) if goal == Goal::Back => return Ok(()),
             (State::RolledBack(message), _) => {
                 return Err(Failure::failed(format!("service {name} was rolled back: {message}")));
             }
