@@ -10,8 +10,8 @@ use tar::{Builder, EntryType, Header};
 const APPLETS: &[&str] = &[
     "cat", "chmod", "chown", "cp", "date", "dd", "df", "echo", "env", "false", "find", "grep", "head", "hostname",
     "id", "kill", "ln", "ls", "md5sum", "mkdir", "mknod", "mount", "mv", "nc", "nproc", "ps", "pwd", "readlink", "rm",
-    "sh", "sleep", "stat", "stty", "sync", "tail", "test", "touch", "true", "tty", "ulimit", "umount", "uname",
-    "unshare", "wc", "yes",
+    "sh", "sleep", "seq", "stat", "stty", "sync", "tail", "test", "timeout", "touch", "true", "tty", "ulimit",
+    "umount", "uname", "unshare", "wc", "yes",
 ];
 
 /// A tar archive of a root with busybox, the users root, app (1000) and www (33), and `extra` files (path, mode, bytes).

@@ -28,6 +28,7 @@ impl Sandbox {
             .args(["sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null()) // what goes wrong shows as a sandbox that is not ready
             .process_group(0)
             .spawn()
             .context("unshare: is util-linux installed?")?;
@@ -54,19 +55,44 @@ impl Sandbox {
         self.inner
     }
 
-    /// The processes of the namespace whose program is `name`, as this namespace sees them.
+    /// The processes of the sandbox, those of its containers included, whose program is `name`, as this namespace sees
+    /// them.
     pub fn processes(&self, name: &str) -> Vec<i32> {
-        let Ok(namespace) = std::fs::read_link(format!("/proc/{}/ns/pid", self.inner)) else { return Vec::new() };
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
         let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|other| other == namespace))
-            .filter(|pid| {
-                let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let program = arguments.split(|&byte| byte == 0).next().unwrap_or_default();
-                program.rsplit(|&byte| byte == b'/').next() == Some(name.as_bytes())
-            })
-            .collect()
+        pids.filter(|&pid| program(pid).is_some_and(|program| program == name) && self.has(pid)).collect()
     }
+
+    /// Whether a process, or one of its ancestors, is in the sandbox's namespace. A container's are in one of their own.
+    fn has(&self, mut pid: i32) -> bool {
+        for _ in 0..64 {
+            if self.entered(pid) {
+                return true;
+            }
+            match parent(pid) {
+                Some(parent) if parent > 1 => pid = parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether a process is in the sandbox's own namespace.
+    fn entered(&self, pid: i32) -> bool {
+        let namespace = |pid| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        namespace(pid).is_some_and(|it| Some(it) == namespace(self.inner))
+    }
+}
+
+fn program(pid: i32) -> Option<String> {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let path = arguments.split(|&byte| byte == 0).next()?;
+    Some(String::from_utf8_lossy(path.rsplit(|&byte| byte == b'/').next()?).into_owned())
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 impl Drop for Sandbox {

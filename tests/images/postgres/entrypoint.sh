@@ -35,10 +35,12 @@ make_cluster() {
     fi
 
     # initdb reads the password from a pipe: it is in no argument and no file.
+    # Every login over TCP needs it, also one from the container itself.
+    set -- --username="$POSTGRES_USER" --auth-local=trust --auth-host="$method" ${POSTGRES_INITDB_ARGS-}
     if [ -n "$POSTGRES_PASSWORD" ]; then
-        printf '%s\n' "$POSTGRES_PASSWORD" | initdb --pwfile=/dev/stdin --username="$POSTGRES_USER" ${POSTGRES_INITDB_ARGS-} >&2
+        printf '%s\n' "$POSTGRES_PASSWORD" | initdb --pwfile=/dev/stdin "$@" >&2
     else
-        initdb --username="$POSTGRES_USER" ${POSTGRES_INITDB_ARGS-} >&2
+        initdb "$@" >&2
     fi
     unset POSTGRES_PASSWORD
     printf 'host all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
