@@ -142,6 +142,7 @@ impl Unpacker<'_> {
         self.open(path, OFlags::PATH | OFlags::DIRECTORY)
     }
 
+    #[allow(clippy::wildcard_enum_match_arm)] // POSIX: an entry of an unknown type is a regular file
     fn make(
         &mut self,
         entry: &mut Entry<'_, impl Read>,
@@ -174,7 +175,8 @@ impl Unpacker<'_> {
                 let target = entry.link_name_bytes().ok_or_else(|| io::Error::other("a link without a target"))?;
                 let target = inside(Path::new(OsStr::from_bytes(&target)))
                     .ok_or_else(|| io::Error::other("a link that leads out of the image"))?;
-                let from = self.open(target.parent().unwrap_or_else(|| Path::new("")), OFlags::PATH | OFlags::DIRECTORY)?;
+                let from =
+                    self.open(target.parent().unwrap_or_else(|| Path::new("")), OFlags::PATH | OFlags::DIRECTORY)?;
                 let file = target.file_name().ok_or_else(|| io::Error::other("a link to the root"))?;
                 linkat(&from, file, directory, name, AtFlags::empty())?;
             }

@@ -40,8 +40,8 @@ mod tests {
 
     fn of(name: &str, env: &[&str]) -> Result<String, String> {
         let env: Vec<String> = env.iter().map(|&entry| entry.to_owned()).collect();
-        search(name, &env, "/work", |path| match path {
-            "/bin/sh" | "/opt/sh" | "/work/run" => Ok(true),
+        search(name, &env, "/srv", |path| match path {
+            "/bin/sh" | "/opt/sh" | "/srv/run" => Ok(true),
             "/bin/data" => Ok(false),
             _ => Err(io::ErrorKind::NotFound.into()),
         })
