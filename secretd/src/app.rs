@@ -164,6 +164,8 @@ fn image_config(config: &Config) -> images::Config {
     images::Config {
         directory: config.data_dir.join("images"),
         max_unpacked: config.max_unpacked.unwrap_or(MAX_UNPACKED),
+        extra_ca: config.extra_ca.clone(),
+        insecure_registries: config.insecure_registries.clone(),
     }
 }
 

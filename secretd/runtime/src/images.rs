@@ -8,11 +8,14 @@
 //! diff id) and `tmp/`, which is emptied at each start. A layer appears by a rename, an image by the index's: whatever
 //! is interrupted leaves nothing.
 
+mod archive;
 mod changes;
 pub mod config;
 mod import;
 mod index;
 mod layer;
+mod load;
+mod pull;
 pub mod reference;
 pub mod store;
 mod stream;

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use parking_lot::Mutex;
 use secretd_core::seam::clock::Clock;
-use secretd_core::seam::images::{ByteStream, Image, ImageError, Images};
+use secretd_core::seam::images::{ByteStream, Credentials, Image, ImageError, Images, Progress};
 use secretd_proto::id::TaskId;
+use tokio::sync::mpsc;
 
 use super::config::{ContainerDefaults, ImageConfig, platform};
 use super::index::{Index, Record, write_whole};
@@ -23,6 +24,10 @@ pub struct Config {
     pub directory: Utf8PathBuf,
     /// Bytes that one layer may unpack to.
     pub max_unpacked: u64,
+    /// PEM files of further certificate authorities for registries.
+    pub extra_ca: Vec<Utf8PathBuf>,
+    /// `HOST:PORT` of registries that are spoken to without TLS.
+    pub insecure_registries: Vec<String>,
 }
 
 /// What a container is made from.
@@ -129,6 +134,19 @@ impl ImageStore {
 
     pub(super) fn max_unpacked(&self) -> u64 {
         self.0.config.max_unpacked
+    }
+
+    pub(super) fn extra_ca(&self) -> &[Utf8PathBuf] {
+        &self.0.config.extra_ca
+    }
+
+    pub(super) fn insecure_registries(&self) -> &[String] {
+        &self.0.config.insecure_registries
+    }
+
+    /// Whether a layer is here already, for some image.
+    pub(super) fn has_layer(&self, diff_id: &str) -> bool {
+        self.0.index.lock().uses(diff_id)
     }
 
     pub(super) fn now(&self) -> i64 {
@@ -273,22 +291,18 @@ impl Images for ImageStore {
         self.import_archive(tag, changes, message, data).await
     }
 
-    async fn load(
-        &self,
-        _data: ByteStream,
-        _progress: tokio::sync::mpsc::Sender<secretd_core::seam::images::Progress>,
-    ) -> Result<Vec<Image>, ImageError> {
-        Err(ImageError::Invalid("image load is not supported by this build".to_owned()))
+    async fn load(&self, data: ByteStream, progress: mpsc::Sender<Progress>) -> Result<Vec<Image>, ImageError> {
+        self.load_archive(data, progress).await
     }
 
     async fn pull(
         &self,
-        _reference: &str,
-        _plain_http: bool,
-        _credentials: secretd_core::seam::images::Credentials,
-        _progress: tokio::sync::mpsc::Sender<secretd_core::seam::images::Progress>,
+        reference: &str,
+        plain_http: bool,
+        credentials: Credentials,
+        progress: mpsc::Sender<Progress>,
     ) -> Result<Image, ImageError> {
-        Err(ImageError::Invalid("image pull is not supported by this build".to_owned()))
+        self.pull_image(reference, plain_http, credentials, &progress).await
     }
 
     async fn list(&self) -> Result<Vec<Image>, ImageError> {
