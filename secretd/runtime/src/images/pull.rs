@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference as RemoteReference};
@@ -191,6 +191,7 @@ impl Pull<'_> {
     }
 
     /// What a failure of the registry means to the user.
+    #[allow(clippy::wildcard_enum_match_arm)] // what is not named is the registry's, whatever the library adds
     fn failed(&self, text: &str, error: OciDistributionError) -> ImageError {
         let denied = || ImageError::Denied { registry: self.registry.clone(), repository: self.repository.clone() };
         let unreachable = |reason: String| ImageError::Unreachable { registry: self.registry.clone(), reason };
@@ -208,11 +209,10 @@ impl Pull<'_> {
             }
             OciDistributionError::ServerError { code: 401 | 403, .. } => denied(),
             OciDistributionError::ServerError { code: 404, .. } => ImageError::NotFound(text.to_owned()),
-            OciDistributionError::DigestError(error) => ImageError::Digest {
-                what: text.to_owned(),
-                have: error.to_string(),
-                want: "what the manifest says".to_owned(),
-            },
+            OciDistributionError::DigestError(DigestError::VerificationError { expected, actual }) => {
+                ImageError::Digest { what: format!("a part of {text}"), have: actual, want: expected }
+            }
+            OciDistributionError::DigestError(error) => ImageError::BadArchive(format!("{text}: {error}")),
             OciDistributionError::ImageIndexParsingNoPlatformResolverError => {
                 let (os, architecture) = platform();
                 ImageError::Platform {
