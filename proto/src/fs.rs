@@ -18,7 +18,7 @@ pub const PROTOCOL: u16 = 1;
 /// The inode directory, below the root of a task's filesystem, that is mounted on `/run/secrets`.
 pub const SECRETS_DIRECTORY: &str = "secrets";
 
-/// The directory of the single files that are mounted on absolute targets, named by [`Target::index`].
+/// The directory of the single files that are mounted on absolute targets, named by the index of [`Target::Absolute`].
 pub const ABSOLUTE_DIRECTORY: &str = "absolute";
 
 /// A symbolic link beside the secrets that is renamed into place after each change, as Kubernetes' volumes do, so that

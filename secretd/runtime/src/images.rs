@@ -1,6 +1,6 @@
 //! Images of this node: what they are called, where their layers are, and how they come in.
 //!
-//! Reading order: [`reference`] (names), `config` (what an image says of its containers), `index` (what is there),
+//! Reading order: [`mod@reference`] (names), `config` (what an image says of its containers), `index` (what is there),
 //! `unpack` (a layer into a directory, safely), `changes` (Dockerfile instructions of an import), [`store`] (the seam's
 //! implementation, one file a way in: import, load, pull).
 //!

@@ -1,6 +1,6 @@
 //! The seam under the store: how proposals become changes.
 //!
-//! `RaftProposer` replicates and keeps them on disk, [`LocalProposer`](crate::local) applies them in memory at once; both
+//! `RaftProposer` replicates and keeps them on disk, `LocalProposer` applies them in memory at once; both
 //! use the same [`apply`](crate::apply::apply). Proposals are atomic, ordered, and visible in the view when `propose`
 //! returns. A call that is dropped before it returns may still take effect.
 

@@ -29,8 +29,7 @@ pub(crate) struct Pull {
     /// No progress
     #[arg(short, long)]
     quiet: bool,
-    /// Name of the image, as [HOST/]REPOSITORY[:TAG|@DIGEST]
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", help = "Name of the image, as [HOST/]REPOSITORY[:TAG|@DIGEST]")]
     reference: String,
 }
 

@@ -11,8 +11,7 @@ pub(crate) struct Tag {
     /// Name or id of the image
     #[arg(value_name = "IMAGE")]
     source: String,
-    /// Its new name, as REPOSITORY[:TAG]
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", help = "Its new name, as REPOSITORY[:TAG]")]
     target: String,
 }
 
