@@ -115,6 +115,19 @@ fn links_between_documents_lead_somewhere() -> Result<()> {
 }
 
 #[test]
+fn way_of_a_secret_names_files_that_are_there() -> Result<()> {
+    let text = std::fs::read_to_string(root().join("docs/flow-secret.md"))?;
+    let paths = text.split('`').filter_map(|word| word.split(" :: ").next()).filter(|word| word.ends_with(".rs"));
+    let mut count = 0;
+    for path in paths {
+        ensure!(root().join(path).is_file(), "docs/flow-secret.md names {path}, which does not exist");
+        count += 1;
+    }
+    ensure!(count > 10, "docs/flow-secret.md names {count} files");
+    Ok(())
+}
+
+#[test]
 fn decision_records_are_numbered_without_a_gap() -> Result<()> {
     let mut names: Vec<String> =
         files(".md")?.into_iter().map(|(name, _)| name).filter(|name| name.starts_with("docs/adr/")).collect();
