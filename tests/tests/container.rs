@@ -1,0 +1,240 @@
+//! Containers as users of Docker expect them: identity, privileges, limits, mounts, signals, logs, commands.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use secretd_tests::node::Node;
+
+const SERVER: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
+
+fn field(status: &str, name: &str) -> String {
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// A service `app` with these flags that runs `SERVER`.
+fn serve(node: &Node, flags: &[&str]) -> Result<()> {
+    let mut arguments = vec!["service", "create", "--name", "app"];
+    arguments.extend(flags);
+    arguments.extend(["busybox:1", "sh", "-c", SERVER]);
+    node.ok(&arguments).map(drop)
+}
+
+#[test]
+fn privileges_are_dockers_by_default() -> Result<()> {
+    let node = Node::cluster()?;
+    serve(&node, &[])?;
+
+    let status = node.ok(&["exec", "app.1", "cat", "/proc/self/status"])?;
+
+    ensure!(
+        field(&status, "CapEff") == "00000000a80425fb" && field(&status, "CapBnd") == "00000000a80425fb",
+        "{status}"
+    );
+    ensure!(field(&status, "Seccomp") == "2" && field(&status, "NoNewPrivs") == "0", "{status}");
+    let namespaces = node.sctl(&["exec", "app.1", "unshare", "-m", "true"], b"")?;
+    ensure!(namespaces.stderr.contains("Operation not permitted"), "{namespaces:?}");
+    ensure!(node.ok(&["exec", "app.1", "sh", "-c", "ls /proc/1/root >/dev/null; cat /proc/kcore | wc -c"])? == "0");
+    Ok(())
+}
+
+#[test]
+fn identity_and_privileges_are_what_was_asked_for() -> Result<()> {
+    let node = Node::cluster()?;
+    let flags = [
+        "-u",
+        "app",
+        "-w",
+        "/var/data",
+        "--hostname",
+        "db1",
+        "-e",
+        "A=b c",
+        "--cap-drop",
+        "ALL",
+        "--no-new-privileges",
+        "--read-only",
+    ];
+    serve(&node, &flags)?;
+
+    let status = node.ok(&["exec", "app.1", "cat", "/proc/self/status"])?;
+
+    ensure!(field(&status, "CapBnd") == "0000000000000000" && field(&status, "NoNewPrivs") == "1", "{status}");
+    ensure!(
+        node.ok(&["exec", "app.1", "sh", "-c", "id -u; id -g; id -G; pwd; hostname; echo $A; echo $HOME"])?
+            == "1000\n1000\n1000 63\n/var/data\ndb1\nb c\n/home/app"
+    );
+    let write = node.sctl(&["exec", "-u", "0", "app.1", "touch", "/x"], b"")?;
+    ensure!(write.stderr.contains("Read-only file system"), "{write:?}");
+    Ok(())
+}
+
+#[test]
+fn volumes_outlive_containers_and_begin_with_the_images_files() -> Result<()> {
+    let node = Node::cluster()?;
+    let host = node.path("host");
+    std::fs::create_dir(&host)?;
+    std::fs::write(host.join("from-host"), "host")?;
+    let bind = format!("type=bind,source={},target=/host,readonly", host.display());
+    serve(
+        &node,
+        &[
+            "--mount",
+            "source=data,target=/etc",
+            "--mount",
+            &bind,
+            "--mount",
+            "type=tmpfs,target=/scratch,tmpfs-size=1m",
+        ],
+    )?;
+    node.ok(&[
+        "exec",
+        "app.1",
+        "sh",
+        "-c",
+        "grep -q ^app: /etc/passwd && echo kept > /etc/mine && cat /host/from-host",
+    ])?;
+    let full = node.sctl(&["exec", "app.1", "dd", "if=/dev/zero", "of=/scratch/x", "bs=64k", "count=32"], b"")?;
+    ensure!(full.code() == 1 && full.stderr.contains("No space left"), "{full:?}");
+    let read_only = node.sctl(&["exec", "app.1", "touch", "/host/x"], b"")?;
+    ensure!(read_only.stderr.contains("Read-only file system"), "{read_only:?}");
+
+    node.ok(&["service", "update", "--force", "app"])?;
+
+    ensure!(node.ok(&["exec", "app.1", "cat", "/etc/mine"])? == "kept");
+    Ok(())
+}
+
+#[test]
+fn memory_beyond_the_limit_ends_the_task_and_says_so() -> Result<()> {
+    let node = Node::cluster()?;
+    let hungry = "dd if=/dev/zero of=/dev/shm/x bs=1M count=60";
+    let arguments = [
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "app",
+        "--limit-memory",
+        "16m",
+        "--limit-pids",
+        "20",
+        "--restart-condition",
+        "none",
+        "busybox:1",
+        "sh",
+        "-c",
+    ];
+    node.ok(&[&arguments[..], &[hungry]].concat())?;
+
+    node.ok(&["service", "create", "--name", "limits", "--limit-pids", "20", "busybox:1", "sleep", "1000"])?;
+    // The log of a task that has ended is whole: following it ends with the service.
+    let forks = node.sctl(&["exec", "limits.1", "sh", "-c", "for i in $(seq 40); do sleep 100 & done"], b"")?;
+    ensure!(forks.stderr.contains("fork"), "{forks:?}");
+    let mut wait = node.sctl_command(&[
+        "events",
+        "--filter",
+        "type=task",
+        "--since",
+        "2m",
+        "--format",
+        "{{.Action}} {{.Actor.Attributes.name}}",
+    ]);
+    let mut events = wait.stdout(Stdio::piped()).spawn()?;
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(events.stdout.take().context("stdout")?));
+    let ended =
+        lines.map_while(std::result::Result::ok).find(|line| line.contains("failed") || line.contains("complete"));
+    events.kill()?;
+    events.wait()?;
+    ensure!(ended.is_some());
+    let ps = node.ok(&["service", "ps", "--no-trunc", "app"])?;
+    ensure!(ps.contains("Failed") && ps.contains("out of memory"), "{ps}");
+    Ok(())
+}
+
+#[test]
+fn command_that_ends_is_started_again_as_the_policy_says() -> Result<()> {
+    let node = Node::cluster()?;
+    let flags = [
+        "service",
+        "create",
+        "--detach",
+        "--restart-delay",
+        "0s",
+        "--restart-max-attempts",
+        "2",
+        "--restart-condition",
+        "on-failure",
+    ];
+    node.ok(&[&flags[..], &["--name", "bad", "busybox:1", "sh", "-c", "echo try; exit 3"]].concat())?;
+    let mut logs = node.sctl_command(&["service", "logs", "--raw", "-f", "bad"]).stdout(Stdio::piped()).spawn()?;
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(logs.stdout.take().context("stdout")?));
+
+    ensure!(lines.take(3).count() == 3, "one start and two more");
+    logs.kill()?;
+    logs.wait()?;
+    let ps = node.ok(&["service", "ps", "--no-trunc", "bad"])?;
+    ensure!(ps.contains("task: non-zero exit (3)"), "{ps}");
+    Ok(())
+}
+
+#[test]
+fn commands_have_their_input_output_terminal_and_exit_code() -> Result<()> {
+    let node = Node::cluster()?;
+    serve(&node, &["--init"])?;
+
+    ensure!(node.sctl(&["exec", "app.1", "sh", "-c", "exit 7"], b"")?.code() == 7);
+    ensure!(node.ok_with(&["exec", "-i", "app.1", "cat"], b"through")? == "through");
+    ensure!(
+        node.ok(&["exec", "-u", "www", "-w", "/tmp", "-e", "X=y", "app.1", "sh", "-c", "id -u; pwd; echo $X"])?
+            == "33\n/tmp\ny"
+    );
+    let terminal = node.sctl(&["exec", "app.1", "tty"], b"")?;
+    ensure!(terminal.code() == 1 && terminal.stdout.contains("not a tty"), "{terminal:?}");
+    let missing = node.sctl(&["exec", "app.1", "nothing"], b"")?;
+    ensure!(missing.code() == 1 && missing.stderr.contains("executable file not found"), "{missing:?}");
+    let mut child =
+        node.sctl_command(&["exec", "-i", "app.1", "wc", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    child.stdin.take().context("stdin")?.write_all(&vec![b'x'; 3_000_000])?;
+    ensure!(String::from_utf8(child.wait_with_output()?.stdout)?.trim() == "3000000");
+    Ok(())
+}
+
+#[test]
+fn logs_are_told_by_stream_tail_and_task() -> Result<()> {
+    let node = Node::cluster()?;
+    let script = "for i in $(seq 5); do echo line $i; done; echo error >&2; echo ready; sleep 1000";
+    node.ok(&["service", "create", "--name", "app", "busybox:1", "sh", "-c", script])?;
+    let mut logs = node.sctl_command(&["service", "logs", "--raw", "-f", "app"]).stdout(Stdio::piped()).spawn()?;
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(logs.stdout.take().context("stdout")?));
+    ensure!(lines.map_while(std::result::Result::ok).any(|line| line == "ready"));
+    logs.kill()?;
+    logs.wait()?;
+
+    let all = node.sctl(&["service", "logs", "--raw", "app"], b"")?;
+
+    ensure!(all.stdout == "line 1\nline 2\nline 3\nline 4\nline 5\nready\n" && all.stderr == "error\n", "{all:?}");
+    let tail = node.ok(&["service", "logs", "--tail", "1", "app"])?;
+    ensure!(tail.starts_with("app.1.") && tail.ends_with("| ready"), "{tail}");
+    Ok(())
+}
+
+#[test]
+fn network_is_loopback_alone_unless_it_is_the_hosts() -> Result<()> {
+    let node = Node::cluster()?;
+    serve(&node, &[])?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port().to_string();
+
+    let own = node.sctl(&["exec", "app.1", "nc", "-w", "1", "127.0.0.1", &port], b"")?;
+    ensure!(own.code() == 1, "the host's loopback is reachable: {own:?}");
+    node.ok(&["exec", "app.1", "sh", "-c", "echo hi | nc -l -p 9 & until echo | nc -w 1 127.0.0.1 9; do :; done"])?;
+    node.ok(&["service", "create", "--name", "host", "--network", "host", "busybox:1", "sleep", "1000"])?;
+    std::thread::scope(|scope| {
+        let accept = scope.spawn(|| listener.accept().map(drop));
+        node.ok(&["exec", "host.1", "nc", "-w", "20", "127.0.0.1", &port])?;
+        accept.join().map_err(|_| anyhow::anyhow!("the listener panicked"))??;
+        Ok(())
+    })
+}
