@@ -131,6 +131,7 @@ impl State {
         match record {
             Record::Cluster(record) => self.cluster = Some(record),
             Record::Secret(record) => {
+                self.remove(RecordKey::Secret(record.secret.id)); // an id that is used again may have another name
                 self.secret_names.insert_mut(record.secret.spec.name.clone(), record.secret.id);
                 self.secrets.insert_mut(record.secret.id, record);
             }
@@ -146,7 +147,10 @@ impl State {
             RecordKey::Cluster => self.cluster = None,
             RecordKey::Secret(id) => {
                 if let Some(record) = self.secrets.get(&id).cloned() {
-                    self.secret_names.remove_mut(&record.secret.spec.name);
+                    // One proposal may have given the name to another already.
+                    if self.secret_names.get(&record.secret.spec.name) == Some(&id) {
+                        self.secret_names.remove_mut(&record.secret.spec.name);
+                    }
                     self.secrets.remove_mut(&id);
                 }
             }
@@ -172,7 +176,9 @@ impl State {
         for grant in &service.spec.task.container.secrets {
             unlink(&mut self.services_using, grant.secret, id);
         }
-        self.service_names.remove_mut(&service.spec.name);
+        if self.service_names.get(&service.spec.name) == Some(&id) {
+            self.service_names.remove_mut(&service.spec.name);
+        }
         self.services.remove_mut(&id);
     }
 
