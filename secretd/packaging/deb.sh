@@ -21,7 +21,7 @@ Maintainer: The secretd maintainers <maintainers@secretd.invalid>
 Section: admin
 Priority: optional
 Installed-Size: $(du -sk "$root" | cut -f1)
-Depends: libc6 (>= 2.34)
+Depends: libc6 (>= 2.34), libgcc-s1
 Recommends: systemd
 Description: compact container orchestrator that keeps secrets
  Services with secrets that rotate live, are audited at each read and can be
