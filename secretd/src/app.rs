@@ -34,6 +34,9 @@ use crate::{harden, identity, notify};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// How long the start waits for the agent's first session: it takes milliseconds, unless something is wrong.
+const FIRST_SESSION: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What one layer may unpack to, where the configuration does not say: more than any image, less than a disk.
 const MAX_UNPACKED: u64 = 64 << 30;
 
@@ -107,7 +110,13 @@ async fn serve(config: &Config, warnings: Vec<String>) -> anyhow::Result<()> {
     });
     let api = Server::builder().add_service(manager.control()).add_service(images);
     parts.spawn(ended("the API", api.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())));
-    parts.spawn(run_agent(node, manager.membership(), channel));
+    let (connected, mut is_connected) = watch::channel(false);
+    parts.spawn(run_agent(node, manager.membership(), channel, connected));
+    // A node that is part of a cluster serves logs and commands from the start.
+    let is_member = manager.membership().borrow().is_some();
+    if is_member && tokio::time::timeout(FIRST_SESSION, is_connected.wait_for(|connected| *connected)).await.is_err() {
+        tracing::warn!("the agent has found no manager yet");
+    }
 
     tracing::info!(version = VERSION, run_dir = %config.run_dir, "secretd serves");
     notify::send(config.notify_socket.as_deref(), "READY=1");
@@ -285,6 +294,7 @@ async fn run_agent(
     node: Node,
     mut membership: watch::Receiver<Option<secretd_manager::manager::Membership>>,
     channel: Channel,
+    connected: watch::Sender<bool>,
 ) -> anyhow::Error {
     let joined = match membership.wait_for(Option::is_some).await {
         Ok(joined) => *joined,
@@ -298,6 +308,7 @@ async fn run_agent(
         runtime: node.runtime,
         secret_mount: Arc::new(node.secret_fs),
         clock: node.clock,
+        connected,
     });
     match agent.await {
         Ok(agent) => {

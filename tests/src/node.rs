@@ -195,8 +195,7 @@ impl Drop for Node {
                 eprintln!("--- secretd of the failed test\n{}", tail(&self.log()));
             }
         }
-        let Some(pid) = rustix::process::Pid::from_raw(self.sandbox.pid()) else { return };
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        self.sandbox.end();
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.wait();
         }

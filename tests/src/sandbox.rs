@@ -95,12 +95,18 @@ fn parent(pid: i32) -> Option<i32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
-impl Drop for Sandbox {
-    fn drop(&mut self) {
+impl Sandbox {
+    /// Kills everything in the namespaces, and waits until it is gone.
+    pub fn end(&mut self) {
         if let Some(pid) = Pid::from_raw(self.inner) {
             let _ = kill_process(pid, Signal::KILL); // the kernel then kills the rest of the namespace
         }
-        let _ = self.outer.kill();
-        let _ = self.outer.wait();
+        let _ = self.outer.wait(); // it ends when its child, and with it the namespace, has ended
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.end();
     }
 }

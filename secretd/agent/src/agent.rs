@@ -32,6 +32,8 @@ pub struct Deps {
     pub secret_mount: Arc<dyn SecretMount>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
+    /// Told when a manager has taken the node, the first time and again.
+    pub connected: watch::Sender<bool>,
 }
 
 /// The node's side of the cluster.
@@ -44,7 +46,7 @@ impl Agent {
     /// # Errors
     /// When that cannot be seen: an agent that began all the same would start everything twice.
     pub async fn new(deps: Deps) -> Result<Self, ContainerError> {
-        let Deps { node, channel, description, runtime, secret_mount, clock } = deps;
+        let Deps { node, channel, description, runtime, secret_mount, clock, connected } = deps;
         let observed = runtime.list().await?;
         let reports = Reports::default();
         let context = Context {
@@ -56,7 +58,7 @@ impl Agent {
             reports: reports.clone(),
         };
         let worker = Worker::new(context, observed);
-        Ok(Self(Sessions { node, channel, description, reports, runtime, worker }))
+        Ok(Self(Sessions { node, channel, description, reports, runtime, worker, connected }))
     }
 
     /// Serves for ever. Dropping it leaves the containers as they are.

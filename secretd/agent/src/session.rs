@@ -53,6 +53,7 @@ pub(crate) struct Sessions {
     pub(crate) reports: Reports,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) worker: Worker,
+    pub(crate) connected: watch::Sender<bool>,
 }
 
 type Client = DispatcherClient<Channel>;
@@ -83,6 +84,7 @@ impl Sessions {
         let heartbeat = duration_from_wire("heartbeat", first.heartbeat, Duration::from_secs(5))?;
         let assignments = client.assignments(v1::AssignmentsRequest { session_id: id.clone() }).await?.into_inner();
         tracing::info!(session = %id, "connected to a manager");
+        self.connected.send_replace(true);
 
         self.reports.all_unsent();
         let mut parts = JoinSet::new();

@@ -251,6 +251,7 @@ impl World {
             runtime: Arc::new(self.runtime.clone()),
             secret_mount: Arc::new(self.mount.clone()),
             clock: Arc::new(FakeClock::default()),
+            connected: watch::Sender::new(false),
         });
         let agent = agent.await.unwrap();
         self.tasks.spawn(async move { match agent.run().await {} });
