@@ -1,6 +1,6 @@
 //! Containers as users of Docker expect them: identity, privileges, limits, mounts, signals, logs, commands.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -169,7 +169,7 @@ fn command_that_ends_is_started_again_as_the_policy_says() -> Result<()> {
     ];
     node.ok(&[&flags[..], &["--name", "bad", "busybox:1", "sh", "-c", "echo try; exit 3"]].concat())?;
     let mut logs = node.sctl_command(&["service", "logs", "--raw", "-f", "bad"]).stdout(Stdio::piped()).spawn()?;
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(logs.stdout.take().context("stdout")?));
+    let lines = std::io::BufReader::new(logs.stdout.take().context("stdout")?).lines();
 
     ensure!(lines.take(3).count() == 3, "one start and two more");
     logs.kill()?;
@@ -204,11 +204,19 @@ fn commands_have_their_input_output_terminal_and_exit_code() -> Result<()> {
 #[test]
 fn logs_are_told_by_stream_tail_and_task() -> Result<()> {
     let node = Node::cluster()?;
-    let script = "for i in $(seq 5); do echo line $i; done; echo error >&2; echo ready; sleep 1000";
+    let script = "mkfifo /tmp/go; for i in $(seq 5); do echo line $i; done; echo error >&2; read go < /tmp/go; echo ready; sleep 1000";
     node.ok(&["service", "create", "--name", "app", "busybox:1", "sh", "-c", script])?;
-    let mut logs = node.sctl_command(&["service", "logs", "--raw", "-f", "app"]).stdout(Stdio::piped()).spawn()?;
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(logs.stdout.take().context("stdout")?));
-    ensure!(lines.map_while(std::result::Result::ok).any(|line| line == "ready"));
+    let mut logs = node
+        .sctl_command(&["service", "logs", "--raw", "-f", "app"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let output = std::io::BufReader::new(logs.stdout.take().context("stdout")?);
+    let errors = std::io::BufReader::new(logs.stderr.take().context("stderr")?);
+    // Two pipes have no order between them: the last line is written when that of the other stream has been logged.
+    ensure!(errors.lines().map_while(std::result::Result::ok).any(|line| line == "error"));
+    node.ok(&["exec", "app.1", "sh", "-c", "echo > /tmp/go"])?;
+    ensure!(output.lines().map_while(std::result::Result::ok).any(|line| line == "ready"));
     logs.kill()?;
     logs.wait()?;
 
