@@ -25,6 +25,7 @@ test)
     need umoci umoci
     need htpasswd apache2-utils
     need ip iproute2
+    need systemd-analyze systemd
     ;;
 esac
 [ -n "$missing" ] || exit 0

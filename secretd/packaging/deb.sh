@@ -11,6 +11,7 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 
 DESTDIR=$root PREFIX=/usr "$here/install.sh" "$bin"
+glibc=$(for name in secretd secret-fs sctl; do objdump -T "$bin/$name"; done | sed -n 's/.*GLIBC_\([0-9.]*\).*/\1/p' | sort -Vu | tail -1)
 mkdir -p "$root/DEBIAN"
 echo /etc/secretd/secretd.toml >"$root/DEBIAN/conffiles"
 cat >"$root/DEBIAN/control" <<END
@@ -21,7 +22,7 @@ Maintainer: The secretd maintainers <maintainers@secretd.invalid>
 Section: admin
 Priority: optional
 Installed-Size: $(du -sk "$root" | cut -f1)
-Depends: libc6 (>= 2.34), libgcc-s1
+Depends: libc6 (>= $glibc)
 Recommends: systemd
 Description: compact container orchestrator that keeps secrets
  Services with secrets that rotate live, are audited at each read and can be
