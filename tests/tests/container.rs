@@ -142,7 +142,7 @@ fn memory_beyond_the_limit_ends_the_task_and_says_so() -> Result<()> {
         "{{.Action}} {{.Actor.Attributes.name}}",
     ]);
     let mut events = wait.stdout(Stdio::piped()).spawn()?;
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(events.stdout.take().context("stdout")?));
+    let lines = std::io::BufReader::new(events.stdout.take().context("stdout")?).lines();
     let ended =
         lines.map_while(std::result::Result::ok).find(|line| line.contains("failed") || line.contains("complete"));
     events.kill()?;

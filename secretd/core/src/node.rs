@@ -11,7 +11,7 @@ use crate::time::Meta;
 pub struct Node {
     /// Its id.
     pub id: NodeId,
-    /// When and at which raft index.
+    /// When, and as which accepted change.
     pub meta: Meta,
     /// Labels that operators gave.
     pub labels: BTreeMap<String, String>,
@@ -102,7 +102,7 @@ pub struct SecretsStatus {
 pub struct Cluster {
     /// Its id.
     pub id: ClusterId,
-    /// When and at which raft index.
+    /// When, and as which accepted change.
     pub meta: Meta,
     /// Public X25519 key to which clients wrap data keys.
     pub sealing_key: [u8; 32],

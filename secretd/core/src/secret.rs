@@ -26,7 +26,7 @@ pub struct SecretVersion(pub u64);
 pub struct Secret {
     /// Chosen by the client, because the seal is bound to it.
     pub id: SecretId,
-    /// When and at which raft index.
+    /// When, and as which accepted change.
     pub meta: Meta,
     /// Name and labels.
     pub spec: SecretSpec,

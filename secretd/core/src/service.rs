@@ -293,7 +293,7 @@ pub struct LogConfig {
 pub struct Service {
     /// Its id.
     pub id: ServiceId,
-    /// When and at which raft index.
+    /// When, and as which accepted change.
     pub meta: Meta,
     /// What is wanted.
     pub spec: ServiceSpec,

@@ -89,7 +89,7 @@ impl TaskState {
 pub struct Task {
     /// Its id.
     pub id: TaskId,
-    /// When and at which raft index.
+    /// When, and as which accepted change.
     pub meta: Meta,
     /// Whose task.
     pub service_id: ServiceId,
