@@ -130,7 +130,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             write_entry(&mut writes, entry);
         }
         // Blocks this thread, which is the store's own: nothing else could go on before the commit.
-        match self.shared.commit(writes) {
+        match self.shared.append(writes) {
             Ok(()) => {
                 callback.log_io_completed(Ok(()));
                 Ok(())

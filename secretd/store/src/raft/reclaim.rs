@@ -27,7 +27,7 @@ pub(super) async fn reclaim(raft: &Raft, shared: &Shared) {
 }
 
 async fn forget_log(raft: &Raft, shared: &Shared) -> Result<(), String> {
-    // What the last proposals left to be deleted is known to the engine only after a commit.
+    // What proposals left to be deleted is known to the engine only after a commit.
     shared.commit(Writes::default()).map_err(|failure| failure.to_string())?;
     let Some(applied) = raft.metrics().borrow().last_applied else { return Ok(()) };
     raft.trigger().snapshot().await.map_err(|error| error.to_string())?;

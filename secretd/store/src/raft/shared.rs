@@ -1,7 +1,7 @@
 //! What log and state machine have in common: the engine, the published state, and the state's writes that wait for the
 //! next durable commit.
 //!
-//! Writes of the state are never synced by themselves: they travel in the commit of the next log entry. When a crash
+//! Writes of the state are never synced by themselves: many together travel in the commit of a log entry. When a crash
 //! loses them, the log since then is applied again.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,10 @@ use crate::failure::StorageFailure;
 use crate::op::PayloadRef;
 use crate::raft::snapshot::Pins;
 use crate::watch::Publisher;
+
+/// Records of the state that wait at most: a commit without them touches about half as many pages of the file, and after
+/// a crash no more than these are made again from the log.
+const STAGED_RECORDS: usize = 256;
 
 /// One node's store, below raft.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl Shared {
         Self { engine, publisher, pins: Pins::default(), staged: Mutex::default() }
     }
 
-    /// Leaves a record (or its removal, `None`) for the next commit. A later one for the same key replaces it.
+    /// Leaves a record (or its removal, `None`) for a later commit. A later one for the same key replaces it.
     pub(crate) fn stage(&self, records: impl IntoIterator<Item = (Key, Option<Vec<u8>>)>) {
         self.staged.lock().extend(records);
     }
@@ -37,6 +41,12 @@ impl Shared {
     /// Notes payloads that no state refers to any more; [`Shared::garbage_writes`] deletes them when their log entry goes.
     pub(crate) fn stage_garbage(&self, payloads: impl IntoIterator<Item = PayloadRef>) {
         self.stage(payloads.into_iter().map(|at| (Key::garbage(at), Some(Vec::new()))));
+    }
+
+    /// Commits log entries, and with them what is staged when that has become much.
+    pub(crate) fn append(&self, entries: Writes) -> Result<(), Arc<StorageFailure>> {
+        let much = self.staged.lock().len() >= STAGED_RECORDS;
+        if much { self.commit(entries) } else { self.engine.commit(entries) }
     }
 
     /// Commits `writes` after everything that is staged.
@@ -52,7 +62,8 @@ impl Shared {
         if all.is_empty() { Ok(()) } else { self.engine.commit(all) }
     }
 
-    /// Deletes the payloads of log entries up to `last` that no state and no snapshot refers to.
+    /// Deletes the payloads of log entries up to `last` that no state and no snapshot refers to, as far as a commit has
+    /// noted them.
     pub(crate) fn garbage_writes(&self, last: u64) -> Result<Writes, StorageFailure> {
         let mut writes = Writes::default();
         let garbage = self.engine.keys(&Key::garbage(PayloadRef::FIRST), &Key::garbage(PayloadRef::last_of(last)))?;
