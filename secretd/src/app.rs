@@ -27,6 +27,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
 
+use crate::api_thread::ApiThread;
 use crate::config::{Config, LogFormat};
 use crate::control_socket::{self, Access};
 use crate::directories::Directories;
@@ -85,7 +86,11 @@ struct Node {
 
 async fn serve(config: &Config, warnings: Vec<String>) -> anyhow::Result<()> {
     let access = Access::new(config.group.as_deref())?;
-    let listener = control_socket::bind(&config.run_dir.join("control.sock"), &access)?;
+    let api_thread = ApiThread::new().context("the API's thread cannot be made")?;
+    let listener = {
+        let _sockets = api_thread.enter();
+        control_socket::bind(&config.run_dir.join("control.sock"), &access)?
+    };
     let mut parts: JoinSet<anyhow::Error> = JoinSet::new();
 
     let keys = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path())?;
@@ -109,7 +114,8 @@ async fn serve(config: &Config, warnings: Vec<String>) -> anyhow::Result<()> {
         Err(_) => true,
     });
     let api = Server::builder().add_service(manager.control()).add_service(images);
-    parts.spawn(ended("the API", api.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())));
+    let end = api_thread.serve(api.serve_with_incoming(incoming), stop.clone())?;
+    parts.spawn(async move { ended("the API", end.await.unwrap_or(Ok(()))) });
     let (connected, mut is_connected) = watch::channel(false);
     parts.spawn(run_agent(node, manager.membership(), channel, connected));
     // A node that is part of a cluster serves logs and commands from the start.
@@ -270,7 +276,8 @@ fn dispatcher_channel(manager: &Manager, stop: &CancellationToken, parts: &mut J
     let (sender, receiver) = mpsc::channel::<std::io::Result<tokio::io::DuplexStream>>(4);
     let incoming = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let server = Server::builder().add_service(manager.dispatcher());
-    parts.spawn(ended("the dispatcher", server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())));
+    let serving = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    parts.spawn(async move { ended("the dispatcher", serving.await) });
     let connector = tower::service_fn(move |_| {
         let sender = sender.clone();
         async move {
@@ -282,8 +289,8 @@ fn dispatcher_channel(manager: &Manager, stop: &CancellationToken, parts: &mut J
     Endpoint::from_static("http://dispatcher").connect_with_connector_lazy(connector)
 }
 
-async fn ended(what: &'static str, part: impl Future<Output = Result<(), tonic::transport::Error>>) -> anyhow::Error {
-    match part.await {
+fn ended(what: &'static str, result: Result<(), tonic::transport::Error>) -> anyhow::Error {
+    match result {
         Ok(()) => anyhow::anyhow!("{what} has ended"),
         Err(error) => anyhow::Error::new(error).context(what),
     }

@@ -1,6 +1,7 @@
 //! secretd: the daemon of one node, and, as `secretd shim` and `secretd container-exec`, the processes of its
 //! containers.
 
+mod api_thread;
 mod app;
 mod child;
 mod config;
