@@ -51,7 +51,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         rustix::process::geteuid().is_root(),
         "root is needed, for mounts, namespaces and control groups: run secretd as root"
     );
-    let directories = Directories::open(&config.data_dir, &config.run_dir)?;
+    let mut directories = Directories::open(&config.data_dir, &config.run_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
@@ -59,7 +59,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the asynchronous runtime cannot be made")?;
-    let ended = runtime.block_on(serve(config, warnings));
+    let ended = runtime.block_on(serve(config, warnings, &mut directories));
     // Blocking work may wait for containers: they go on without this process.
     runtime.shutdown_background();
     drop(directories);
@@ -84,13 +84,15 @@ struct Node {
     description: watch::Receiver<NodeDescription>,
 }
 
-async fn serve(config: &Config, warnings: Vec<String>) -> anyhow::Result<()> {
+async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directories) -> anyhow::Result<()> {
     let access = Access::new(config.group.as_deref())?;
-    let api_thread = ApiThread::new().context("the API's thread cannot be made")?;
+    let stop = CancellationToken::new();
+    let api_thread = ApiThread::start(stop.clone()).context("the API's thread cannot be started")?;
     let listener = {
         let _sockets = api_thread.enter();
         control_socket::bind(&config.run_dir.join("control.sock"), &access)?
     };
+    directories.keep();
     let mut parts: JoinSet<anyhow::Error> = JoinSet::new();
 
     let keys = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path())?;
@@ -106,7 +108,6 @@ async fn serve(config: &Config, warnings: Vec<String>) -> anyhow::Result<()> {
         version: VERSION.to_owned(),
     });
 
-    let stop = CancellationToken::new();
     let channel = dispatcher_channel(&manager, &stop, &mut parts);
     let images = ImagesApi::server(Arc::new(node.images.clone()), follow_images(&node, events, &mut parts));
     let incoming = UnixListenerStream::new(listener).filter(move |stream| match stream {
@@ -114,7 +115,7 @@ async fn serve(config: &Config, warnings: Vec<String>) -> anyhow::Result<()> {
         Err(_) => true,
     });
     let api = Server::builder().add_service(manager.control()).add_service(images);
-    let end = api_thread.serve(api.serve_with_incoming(incoming), stop.clone())?;
+    let end = api_thread.serve(api.serve_with_incoming(incoming));
     parts.spawn(async move { ended("the API", end.await.unwrap_or(Ok(()))) });
     let (connected, mut is_connected) = watch::channel(false);
     parts.spawn(run_agent(node, manager.membership(), channel, connected));
@@ -131,7 +132,7 @@ async fn serve(config: &Config, warnings: Vec<String>) -> anyhow::Result<()> {
     let result = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        failure = store.failed() => Err(anyhow::anyhow!("the store has failed: {failure}")),
+        failure = store.failed() => Err(anyhow::Error::new(failure).context("the store has failed")),
         ended = manager.ended() => Err(ended.into()),
         Some(ended) = parts.join_next() => Err(ended.unwrap_or_else(|error| anyhow::anyhow!("a part has panicked: {error}"))),
     };

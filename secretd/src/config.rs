@@ -2,11 +2,15 @@
 //!
 //! A flag wins over the file. Nothing here is a secret, so printing a [`Config`] leaks nothing.
 
+mod check;
+mod file;
+
 use std::collections::BTreeMap;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use clap::Parser;
-use serde::Deserialize;
+
+use self::file::ConfigFile;
 
 /// Where the file is looked for when no flag names one; there it may be absent.
 const DEFAULT_FILE: &str = "/etc/secretd/secretd.toml";
@@ -47,33 +51,6 @@ pub(crate) struct Flags {
     pub(crate) log_format: Option<String>,
 }
 
-/// The file, as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawFile {
-    data_dir: Option<String>,
-    run_dir: Option<String>,
-    secret_fs: Option<String>,
-    cgroup_parent: Option<String>,
-    group: Option<String>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    log_level: Option<String>,
-    log_format: Option<String>,
-    #[serde(default)]
-    images: RawImages,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawImages {
-    #[serde(default)]
-    extra_ca: Vec<String>,
-    #[serde(default)]
-    insecure_registries: Vec<String>,
-    max_unpacked: Option<u64>,
-}
-
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -109,81 +86,61 @@ pub(crate) struct ConfigError(Vec<String>);
 impl Config {
     /// The configuration that flags and file make together.
     pub(crate) fn load(flags: Flags) -> Result<Self, ConfigError> {
-        let file = match (
-            &flags.config,
-            std::fs::read_to_string(flags.config.as_deref().unwrap_or_else(|| DEFAULT_FILE.into())),
-        ) {
-            (_, Ok(text)) => text,
-            (None, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            (named, Err(error)) => {
-                let path = named.as_deref().unwrap_or_else(|| Utf8Path::new(DEFAULT_FILE));
-                return Err(ConfigError(vec![format!("{path}: {error}")]));
-            }
+        let path = flags.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if flags.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(ConfigError(vec![format!("{path}: {error}")])),
         };
-        Self::parse(flags, &file)
+        let file = ConfigFile::parse(&path, &text).map_err(|fault| ConfigError(vec![fault]))?;
+        Self::parse(flags, file)
     }
 
-    fn parse(flags: Flags, file: &str) -> Result<Self, ConfigError> {
-        let raw: RawFile = toml::from_str(file).map_err(|error| {
-            ConfigError(vec![format!("configuration file: {}", error.to_string().trim_end().replace('\n', " "))])
-        })?;
-        let mut faults = Vec::new();
-        let mut directory = |name: &str, flag: Option<Utf8PathBuf>, file: Option<String>, default: &str| {
-            let path = flag.or_else(|| file.map(Utf8PathBuf::from)).unwrap_or_else(|| default.into());
-            // A relative directory is one of the caller's: it must not move with a later change of directory.
-            match camino::absolute_utf8(&path) {
-                Ok(path) => path,
-                Err(error) => {
-                    faults.push(format!("{name} `{path}`: {error}"));
-                    path
-                }
-            }
-        };
-        let data_dir = directory("data-dir", flags.data_dir, raw.data_dir, "/var/lib/secretd");
-        let run_dir = directory("run-dir", flags.run_dir, raw.run_dir, "/run/secretd");
-        let cgroup_parent = flags.cgroup_parent.or(raw.cgroup_parent).unwrap_or_else(|| "/secretd".to_owned());
-        if !cgroup_parent.starts_with('/') || cgroup_parent.split('/').any(|part| part == "..") {
-            faults.push(format!("cgroup-parent `{cgroup_parent}`: give an absolute path without `..`"));
-        }
-        let log_format = match flags.log_format.or(raw.log_format).as_deref() {
-            None | Some("text") => LogFormat::Text,
-            Some("json") => LogFormat::Json,
-            Some(other) => {
-                faults.push(format!("log-format `{other}`: give text or json"));
-                LogFormat::Text
-            }
-        };
-        let log_level = flags.log_level.or(raw.log_level).unwrap_or_else(|| DEFAULT_LEVEL.to_owned());
-        if let Err(error) = log_level.parse::<tracing_subscriber::EnvFilter>() {
-            faults.push(format!("log-level `{log_level}`: {error}"));
-        }
-        let mut labels = raw.labels;
-        for label in flags.label {
-            match label.split_once('=') {
-                Some((key, value)) if !key.is_empty() => drop(labels.insert(key.to_owned(), value.to_owned())),
-                _ => faults.push(format!("label `{label}`: give KEY=VALUE")),
-            }
-        }
+    fn parse(flags: Flags, file: ConfigFile) -> Result<Self, ConfigError> {
+        let mut file = file;
+        let data_dir = file.directory("data-dir", flags.data_dir, "/var/lib/secretd");
+        let run_dir = file.directory("run-dir", flags.run_dir, "/run/secretd");
+        let secret_fs = file.unless_flag(flags.secret_fs, "secret-fs");
+        let cgroup_parent =
+            file.unless_flag(flags.cgroup_parent, "cgroup-parent").unwrap_or_else(|| "/secretd".to_owned());
+        let group = file.unless_flag(flags.group, "group");
+        let log_level = file.unless_flag(flags.log_level, "log-level").unwrap_or_else(|| DEFAULT_LEVEL.to_owned());
+        let log_format = file.unless_flag(flags.log_format, "log-format");
+        let mut labels: BTreeMap<String, String> = file.take("labels").unwrap_or_default();
+        let mut images = file.section("images");
+        let extra_ca = images.take("extra-ca").unwrap_or_default();
+        let insecure_registries = images.take("insecure-registries").unwrap_or_default();
+        let max_unpacked = images.take("max-unpacked");
+        let mut faults = file.end();
+        faults.extend(images.end());
+
+        let format = check::log_format(log_format.as_deref());
+        faults.extend(check::cgroup_parent(&cgroup_parent));
+        faults.extend(check::log_level(&log_level));
+        faults.extend(format.as_ref().err().cloned());
+        faults.extend(group.as_deref().and_then(check::group));
+        faults.extend(secret_fs.as_deref().and_then(check::program));
+        faults.extend(flags.label.iter().filter_map(|label| check::label(label, &mut labels)));
         if data_dir == run_dir {
             faults.push(format!("data-dir and run-dir are both `{data_dir}`: give two directories"));
         }
-        if !faults.is_empty() {
-            return Err(ConfigError(faults));
+        match format {
+            Ok(log_format) if faults.is_empty() => Ok(Self {
+                data_dir,
+                run_dir,
+                secret_fs,
+                cgroup_parent,
+                group,
+                labels,
+                log_level,
+                log_format,
+                extra_ca,
+                insecure_registries,
+                max_unpacked,
+                notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
+            }),
+            Ok(_) | Err(_) => Err(ConfigError(faults)),
         }
-        Ok(Self {
-            data_dir,
-            run_dir,
-            secret_fs: flags.secret_fs.or_else(|| raw.secret_fs.map(Utf8PathBuf::from)),
-            cgroup_parent,
-            group: flags.group.or(raw.group),
-            labels,
-            log_level,
-            log_format,
-            extra_ca: raw.images.extra_ca.into_iter().map(Utf8PathBuf::from).collect(),
-            insecure_registries: raw.images.insecure_registries,
-            max_unpacked: raw.images.max_unpacked,
-            notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
-        })
     }
 }
 
@@ -193,6 +150,7 @@ mod tests {
 
     fn parse(flags: &[&str], file: &str) -> Result<Config, String> {
         let flags = Flags::try_parse_from(std::iter::once("secretd").chain(flags.iter().copied())).unwrap();
+        let file = ConfigFile::parse("/etc/x.toml".into(), file)?;
         Config::parse(flags, file).map_err(|error| error.to_string())
     }
 
@@ -206,16 +164,44 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_together() {
-        let faults = parse(&["--label", "x", "--log-format", "xml", "--cgroup-parent", "a", "--log-level", "=="], "")
-            .unwrap_err();
+        let flags = [
+            ["--label", "x"],
+            ["--log-format", "xml"],
+            ["--cgroup-parent", "a"],
+            ["--log-level", "foo"],
+            ["--group", "nobody-has-this-group"],
+            ["--secret-fs", "/nosuch"],
+        ];
+        let file = "data-dri = '/x'\nlabels = 3\n[images]\nmax-unpacked = 'much'\ncolour = 1";
 
-        for part in ["label `x`", "log-format `xml`", "cgroup-parent `a`", "log-level `==`"] {
-            assert!(faults.contains(part), "{faults}");
+        let faults = parse(flags.as_flattened(), file).unwrap_err();
+
+        let parts =
+            ["label `x`", "log-format `xml`", "cgroup-parent `a`", "log-level `foo`", "nobody-has", "`/nosuch`"];
+        for part in parts.into_iter().chain([
+            "/etc/x.toml: unknown key `data-dri`",
+            "/etc/x.toml: `labels`: invalid type: integer `3`",
+            "/etc/x.toml: `images.max-unpacked`",
+            "/etc/x.toml: unknown key `images.colour`",
+        ]) {
+            assert!(faults.contains(part), "no {part} in: {faults}");
         }
     }
 
     #[test]
-    fn unknown_key_in_the_file_is_refused() {
-        assert!(parse(&[], "data-dri = '/x'").unwrap_err().contains("data-dri"));
+    fn log_filter_is_a_level_or_names_one_for_a_target() {
+        for good in ["info", "WARN", "off", "info,openraft=warn", "secretd_agent=trace"] {
+            assert!(parse(&["--log-level", good], "").is_ok(), "{good}");
+        }
+        for bad in ["foo", "info,foo", "=="] {
+            assert!(parse(&["--log-level", bad], "").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn file_that_is_no_toml_is_refused_with_the_line() {
+        let fault = parse(&[], "data-dir = '/x'\nrun-dir").unwrap_err();
+
+        assert!(fault.starts_with("/etc/x.toml, line 2: ") && !fault.contains('\n'), "{fault}");
     }
 }

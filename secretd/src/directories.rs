@@ -18,11 +18,9 @@ pub(crate) enum DirectoryError {
         /// What the holder wrote.
         pid: String,
     },
-    /// It cannot be written.
-    #[error(
-        "{path} cannot be written: {source}: is the file system mounted read-only, or full? Mend it, or give another directory"
-    )]
-    NotWritable {
+    /// It cannot be made or written.
+    #[error("{path} cannot be used: {source}: {}", advice(.source))]
+    Unusable {
         /// Which file or directory.
         path: Utf8PathBuf,
         /// The system's words.
@@ -30,32 +28,69 @@ pub(crate) enum DirectoryError {
     },
 }
 
+/// What to do about it.
+fn advice(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kind = error.kind();
+    match () {
+        () if kind == ReadOnlyFilesystem => "mount the file system writable, or give another directory",
+        () if [StorageFull, QuotaExceeded].contains(&kind) => "free some space, or give another directory",
+        () if [AlreadyExists, NotADirectory].contains(&kind) => "it is no directory: give another one",
+        () => "give a directory that root may write to",
+    }
+}
+
 /// The data directory, locked for this process as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Directories {
     /// Kept open: the lock (flock(2)) goes with it.
     _lock: File,
+    made: Made,
 }
 
-impl Directories {
-    /// Makes and locks the directories.
-    pub(crate) fn open(data: &Utf8Path, run: &Utf8Path) -> Result<Self, DirectoryError> {
-        make(data, 0o700)?;
-        make(run, 0o711)?; // members of the group must reach the control socket in it
-        make(&run.join("tasks"), 0o700)?;
-        Ok(Self { _lock: lock(data)? })
+/// What was not there before. It is removed again, where it is still empty, by a start that fails.
+#[derive(Debug, Default)]
+struct Made(Vec<Utf8PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _ = if path.is_dir() { std::fs::remove_dir(path) } else { std::fs::remove_file(path) };
+        }
     }
 }
 
-fn make(path: &Utf8Path, mode: u32) -> Result<(), DirectoryError> {
-    let refused = |source| DirectoryError::NotWritable { path: path.to_owned(), source };
+impl Directories {
+    /// Makes and locks the directories. Until [`Directories::keep`], dropping this removes what it has made.
+    pub(crate) fn open(data: &Utf8Path, run: &Utf8Path) -> Result<Self, DirectoryError> {
+        let mut made = Made::default();
+        make(data, 0o700, &mut made)?;
+        let lock = lock(data, &mut made)?;
+        make(run, 0o711, &mut made)?; // members of the group must reach the control socket in it
+        make(&run.join("tasks"), 0o700, &mut made)?;
+        Ok(Self { _lock: lock, made })
+    }
+
+    /// The start has come so far that the directories stay.
+    pub(crate) fn keep(&mut self) {
+        self.made.0.clear();
+    }
+}
+
+fn make(path: &Utf8Path, mode: u32, made: &mut Made) -> Result<(), DirectoryError> {
+    let refused = |source| DirectoryError::Unusable { path: path.to_owned(), source };
+    let is_new = !path.exists();
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(refused)?;
+    if is_new {
+        made.0.push(path.to_owned());
+    }
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(refused)
 }
 
-fn lock(data: &Utf8Path) -> Result<File, DirectoryError> {
+fn lock(data: &Utf8Path, made: &mut Made) -> Result<File, DirectoryError> {
     let path = data.join("lock");
-    let refused = |source| DirectoryError::NotWritable { path: path.clone(), source };
+    let refused = |source| DirectoryError::Unusable { path: path.clone(), source };
+    let is_new = !path.exists();
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -68,6 +103,9 @@ fn lock(data: &Utf8Path) -> Result<File, DirectoryError> {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid); // what is not readable is not shown
         return Err(DirectoryError::Locked { path: data.to_owned(), pid: pid.trim().to_owned() });
+    }
+    if is_new {
+        made.0.push(path.clone());
     }
     let write = |file: &mut File| {
         file.set_len(0)?;
@@ -98,5 +136,28 @@ mod tests {
 
         drop(first);
         assert!(Directories::open(&data, &run).is_ok());
+    }
+
+    #[test]
+    fn start_that_fails_leaves_nothing_that_was_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, run) = paths(&directory);
+        drop(Directories::open(&data, &run).unwrap());
+        assert!(!data.exists() && !run.exists());
+
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(&run, "a file").unwrap();
+        let refused = Directories::open(&data, &run).unwrap_err().to_string();
+        assert!(refused.contains("it is no directory"), "{refused}");
+        assert!(data.exists() && std::fs::read_dir(&data).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn start_that_goes_well_keeps_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, run) = paths(&directory);
+        Directories::open(&data, &run).unwrap().keep();
+
+        assert!(data.join("lock").is_file() && run.join("tasks").is_dir());
     }
 }
