@@ -168,7 +168,7 @@ mod tests {
         };
 
         expect_test::expect![
-            "storage-full: the disk that holds the data directory is full: free some space and repeat"
+            "storage-full: the disk that holds the data directory is full (8 MiB are kept free on it): free some space and repeat"
         ]
         .assert_eq(&shown(ProposeError::Full));
         expect_test::expect!["no-quorum: 1 of 3 managers are reachable, which is no majority"]

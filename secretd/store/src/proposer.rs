@@ -34,7 +34,7 @@ pub enum ProposeError {
         wrapped_dek: usize,
     },
     /// The disk is full; nothing was applied. Removing is possible until the reserve is used up too.
-    #[error("the disk that holds the data directory is full: free some space and repeat")]
+    #[error("the disk that holds the data directory is full (8 MiB are kept free on it): free some space and repeat")]
     Full,
     /// The store failed. Whether the proposal took effect shows after the restart that is now necessary.
     #[error("the store failed and takes no more writes: repair the cause and start secretd again")]

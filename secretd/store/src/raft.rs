@@ -1,10 +1,11 @@
 //! Consensus: openraft over the [`Engine`](crate::engine::Engine).
 //!
 //! Reading order: [`config`] (openraft's types), [`shared`] (what log and state machine have in common), [`log`],
-//! [`machine`], [`snapshot`], [`network`], [`actor`] (the thread that all of it runs on), [`reclaim`] (a full disk), [`proposer`] (the seam's
+//! [`machine`], [`snapshot`], [`network`], [`actor`] (the thread that all of it runs on), [`reclaim`] and [`ballast`] (a full disk), [`proposer`] (the seam's
 //! implementation).
 
 pub(crate) mod actor;
+mod ballast;
 pub(crate) mod config;
 mod log;
 mod machine;

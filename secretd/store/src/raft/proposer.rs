@@ -10,6 +10,7 @@ use secretd_core::time::Version;
 use tokio::sync::{mpsc, oneshot};
 
 use super::actor::Request;
+use super::ballast::{BALLAST_BYTES, Ballast};
 use crate::engine::{Engine, Key};
 use crate::failure::StorageFailure;
 use crate::op::{Op, PayloadRef, Proposal};
@@ -29,24 +30,32 @@ pub(crate) struct RaftProposer {
     engine: Arc<Engine>,
     /// Whether something was removed since space was given back last.
     reclaimable: AtomicBool,
+    ballast: Ballast,
 }
 
 impl RaftProposer {
     pub(crate) fn new(requests: mpsc::Sender<Request>, clock: Arc<dyn Clock>, engine: Arc<Engine>) -> Self {
-        Self { requests, clock, engine, reclaimable: AtomicBool::new(true) }
+        let ballast = Ballast::new(engine.directory());
+        Self { requests, clock, engine, reclaimable: AtomicBool::new(true), ballast }
     }
 }
 
 impl RaftProposer {
     /// Refuses what does not fit on the disk, after giving back what can be given back.
     async fn make_room(&self, ops: &[Op]) -> Result<(), ProposeError> {
-        if fits(self.engine.free_bytes(), ops) {
+        let free = self.engine.free_bytes();
+        if free >= 2 * (RESERVE_BYTES + BALLAST_BYTES) {
+            self.ballast.take();
+        }
+        if fits(free, ops) {
             return Ok(());
         }
         if self.reclaimable.swap(false, Ordering::Relaxed) {
             self.reclaim().await;
         }
-        if fits(self.engine.free_bytes(), ops) { Ok(()) } else { Err(ProposeError::Full) }
+        let fits = || fits(self.engine.free_bytes(), ops);
+        let shrinks = !ops.iter().any(Op::grows_state);
+        if fits() || (shrinks && self.ballast.give_up() && fits()) { Ok(()) } else { Err(ProposeError::Full) }
     }
 
     async fn reclaim(&self) {

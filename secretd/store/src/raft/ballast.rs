@@ -1,0 +1,78 @@
+//! Space that is kept on the disk and given up when others have filled it: so that a full disk can be cleared with
+//! `secret rm` and `service rm`, and what happens to tasks can still be written down.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+const FILE: &str = "ballast";
+/// Enough for some hundred commits of operations that shrink the state.
+pub(super) const BALLAST_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The file that holds the space.
+#[derive(Debug)]
+pub(super) struct Ballast {
+    path: Utf8PathBuf,
+    is_there: Mutex<bool>,
+}
+
+impl Ballast {
+    pub(super) fn new(directory: &Utf8Path) -> Self {
+        let path = directory.join(FILE);
+        let is_there = path.metadata().is_ok_and(|metadata| metadata.len() == BALLAST_BYTES);
+        Self { path, is_there: Mutex::new(is_there) }
+    }
+
+    /// Takes the space, unless it has it. A disk that does not give it is one without ballast.
+    pub(super) fn take(&self) {
+        let mut is_there = self.is_there.lock();
+        if *is_there {
+            return;
+        }
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path);
+        let allocated = file.map_err(|_| Errno::IO).and_then(|file| {
+            // Unlike a hole, allocated blocks are there when they are given up.
+            fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES)
+        });
+        *is_there = allocated.is_ok();
+        if !*is_there {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
+    /// Gives the space up. Answers whether there was any.
+    pub(super) fn give_up(&self) -> bool {
+        let mut is_there = self.is_there.lock();
+        let given_up = *is_there && std::fs::remove_file(&self.path).is_ok();
+        *is_there = *is_there && !given_up;
+        given_up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::fixture::directory;
+
+    #[test]
+    fn space_is_really_taken_and_given_up_once() {
+        let (_guard, path) = directory();
+        std::fs::create_dir_all(&path).unwrap();
+        let ballast = Ballast::new(&path);
+        assert!(!ballast.give_up());
+
+        ballast.take();
+        assert!(path.join(FILE).metadata().unwrap().blocks() * 512 >= BALLAST_BYTES);
+
+        // The next secretd finds it again.
+        let ballast = Ballast::new(&path);
+        assert!(ballast.give_up() && !ballast.give_up());
+        assert!(!path.join(FILE).exists());
+    }
+}
