@@ -47,7 +47,7 @@ async fn actions_are_written_down_with_ids_and_without_names() {
     let mut doomed = spec("rocket-base", 1, "launcher:1");
     container(&mut doomed).secrets.push(grant(&secret, "code"));
     let service = world.create_service(doomed).await.unwrap();
-    let remove = v1::RemoveSecretRequest { reference: "launch-code".to_owned() };
+    let remove = v1::RemoveSecretRequest { reference: "launch-code".to_owned(), ..Default::default() };
     world.control().remove_secret(remove).await.unwrap_err();
 
     let text = String::from_utf8(journal.0.lock().clone()).unwrap();

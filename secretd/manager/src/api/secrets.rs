@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use secretd_core::secret::{SealedPayload, Secret, SecretSpec, SecretVersion};
+use secretd_core::service::Service;
+use secretd_core::time::Version;
 use secretd_proto::id::SecretId;
 use secretd_proto::limit::MAX_SECRET_LENGTH;
 use secretd_proto::v1;
-use secretd_store::{Op, View};
+use secretd_store::{Conflict, Op, ProposeError, View};
 
 use super::Context;
+use super::services::begun;
 use crate::audit::{Peer, record};
 use crate::filter::Filters;
 use crate::reference::{Kind, resolve};
@@ -107,9 +110,47 @@ pub(super) async fn remove_secret(
     request: v1::RemoveSecretRequest,
 ) -> Result<v1::RemoveSecretResponse, Refusal> {
     let id = find(&context.view()?, &request.reference)?.id;
-    let outcome = context.store.propose(vec![Op::RemoveSecret { id }]).await;
-    record(peer, "secret.remove", id, outcome.map_err(Refusal::from))?;
+    let (action, outcome) = if request.force {
+        ("secret.revoke", revoke(context, id).await)
+    } else {
+        ("secret.remove", context.store.propose(vec![Op::RemoveSecret { id }]).await)
+    };
+    record(peer, action, id, outcome.map_err(Refusal::from))?;
     Ok(v1::RemoveSecretResponse { id: id.to_string() })
+}
+
+/// How often a removal is made anew because a service was changed meanwhile.
+const REVOKE_ATTEMPTS: usize = 8;
+
+/// Removes the secret and every grant of it, at once or not at all. Running tasks lose it when their nodes hear of it.
+async fn revoke(context: &Context, id: SecretId) -> Result<Version, ProposeError> {
+    let mut attempt = 1;
+    loop {
+        let view = context.store.view();
+        let mut ops: Vec<Op> = view.services().filter_map(|service| without_grants(context, service, id)).collect();
+        ops.push(Op::RemoveSecret { id });
+        match context.store.propose(ops).await {
+            Err(ProposeError::Conflict(Conflict::OutOfSequence { .. } | Conflict::SecretInUse { .. }))
+                if attempt < REVOKE_ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The update that takes a secret's grants from a service, when it has any.
+fn without_grants(context: &Context, service: &Service, secret: SecretId) -> Option<Op> {
+    let mut spec = service.spec.clone();
+    spec.task.container.secrets.retain(|grant| grant.secret != secret);
+    (spec != service.spec).then(|| Op::UpdateService {
+        id: service.id,
+        expect: service.meta.version,
+        spec,
+        previous_spec: Some(service.spec.clone()),
+        update_status: Some(begun(context)),
+    })
 }
 
 fn find<'a>(view: &'a View, reference: &str) -> Result<&'a Arc<Secret>, Refusal> {

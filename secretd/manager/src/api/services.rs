@@ -107,7 +107,7 @@ pub(super) async fn update_service(
 }
 
 /// Said at once, so that nobody who looks takes the old tasks for the new ones.
-fn begun(context: &Context) -> UpdateStatus {
+pub(super) fn begun(context: &Context) -> UpdateStatus {
     UpdateStatus {
         state: UpdateState::Updating,
         started_at: context.now(),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use secretd_core::secret::{Secret, SecretVersion};
+use secretd_core::service::SecretGrant;
 use secretd_core::task::{Task, TaskState};
 use secretd_core::time::Version;
 use secretd_proto::id::{SecretId, TaskId};
@@ -111,7 +112,7 @@ impl AssignmentSet {
     fn advance_task(&mut self, source: &impl Source, id: TaskId, rekeyed: bool, diff: &mut Diff) {
         let told = self.tasks.remove(&id);
         let wanted = source.task(id).filter(|task| is_due(source, task, told.is_some()));
-        let Some(task) = wanted else {
+        let Some(task) = wanted.map(|task| with_what_is_there(source, task)) else {
             if let Some(told) = told {
                 diff.taken_grants.extend(told.grants.into_values());
                 diff.taken_tasks.push(id);
@@ -124,7 +125,7 @@ impl AssignmentSet {
             // secret-fs is being restarted: what was told stays told, until there is a key to tell it anew for.
             grants.append(&mut old);
         }
-        for wanted in wanted_grants(source, task) {
+        for wanted in wanted_grants(source, &task) {
             let target = wanted.target.clone();
             match old.remove(&target) {
                 Some(have) if !rekeyed && (Grant { epoch: have.epoch, ..wanted.clone() }) == have => {
@@ -138,10 +139,10 @@ impl AssignmentSet {
             }
         }
         diff.taken_grants.extend(old.into_values());
-        if known.is_none_or(|known| differs(&known, task)) {
-            diff.given_tasks.push(Arc::clone(task));
+        if known.is_none_or(|known| differs(&known, &task)) {
+            diff.given_tasks.push(Arc::clone(&task));
         }
-        self.tasks.insert(id, Told { task: Arc::clone(task), grants });
+        self.tasks.insert(id, Told { task, grants });
     }
 
     fn count_uses(&mut self, diff: Diff) -> Vec<Delta> {
@@ -211,6 +212,17 @@ fn is_due(source: &impl Source, task: &Task, is_told: bool) -> bool {
     let is_ready = secrets.is_empty()
         || (!source.node_key().is_empty() && secrets.iter().all(|grant| source.secret(grant.secret).is_some()));
     is_told || is_ready || task.desired_state > TaskState::Running || task.status.state > TaskState::Assigned
+}
+
+/// The task without the secrets that were removed while it had them: the node withdraws those.
+fn with_what_is_there(source: &impl Source, task: &Arc<Task>) -> Arc<Task> {
+    let is_there = |grant: &SecretGrant| source.secret(grant.secret).is_some();
+    if task.spec.container.secrets.iter().all(is_there) {
+        return Arc::clone(task);
+    }
+    let mut task = Task::clone(task);
+    task.spec.container.secrets.retain(is_there);
+    Arc::new(task)
 }
 
 /// What the task may read now: nothing once it has ended, nor while the node has no key.

@@ -109,7 +109,7 @@ async fn secret_in_use_is_not_removed() {
         let mut spec = spec(name, 0, "app:1");
         container(&mut spec).secrets.push(grant(&secret, "pw"));
         world.create_service(spec).await.unwrap();
-        let request = v1::RemoveSecretRequest { reference: "pw".to_owned() };
+        let request = v1::RemoveSecretRequest { reference: "pw".to_owned(), ..Default::default() };
         let refusal = refused(world.control().remove_secret(request).await);
         let users = if name == "b" { "service: b" } else { "services: a, b" };
 

@@ -61,9 +61,36 @@ async fn removed_grant_replaces_the_task_and_frees_the_secret() {
 
     world.update_service("web", |spec| container(spec).secrets.clear()).await;
     until_state(&world, State::Completed).await;
-    let request = v1::RemoveSecretRequest { reference: "psql-pw".to_owned() };
+    let request = v1::RemoveSecretRequest { reference: "psql-pw".to_owned(), ..Default::default() };
 
     assert_eq!(world.control().remove_secret(request).await.unwrap().into_inner().id, secret.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn revoked_secret_leaves_every_service_at_once() {
+    let world = World::founded().await;
+    let _agent = Agent::connect(&world).await;
+    let secret = world.create_secret("psql-pw", b"hunter2").await;
+    let kept = world.create_secret("other", b"x").await;
+    for name in ["web", "api"] {
+        let mut spec = spec(name, 1, "app:1");
+        container(&mut spec).secrets.extend([grant(&secret, "pw"), grant(&kept, "other")]);
+        world.create_service(spec).await.unwrap();
+        world.until_running(name, 1).await;
+    }
+    let plain = v1::RemoveSecretRequest { reference: "psql-pw".to_owned(), force: false };
+    let (_, message) = refused(world.control().remove_secret(plain).await);
+    assert!(message.ends_with("api, web"), "{message}");
+
+    let force = v1::RemoveSecretRequest { reference: "psql-pw".to_owned(), force: true };
+    world.control().remove_secret(force).await.unwrap();
+
+    for name in ["web", "api"] {
+        let (service, _) = world.until(name, |_, _| true).await;
+        let granted = service.spec.unwrap().task.unwrap().container.unwrap().secrets;
+        assert_eq!(granted.iter().map(|grant| grant.secret_name.as_str()).collect::<Vec<_>>(), ["other"]);
+    }
+    assert!(world.control().get_secret(v1::GetSecretRequest { reference: "psql-pw".to_owned() }).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,7 +149,7 @@ async fn rollback_to_a_removed_secret_pauses_and_others_go_on() {
     replace.await;
     let is_new = |task: &v1::Task| image(task) == "app:2" && crate::harness::is_running(task);
     let (_, tasks) = world.until("web", |_, tasks| tasks.iter().any(is_new)).await;
-    let request = v1::RemoveSecretRequest { reference: "psql-pw".to_owned() };
+    let request = v1::RemoveSecretRequest { reference: "psql-pw".to_owned(), ..Default::default() };
     world.control().remove_secret(request).await.unwrap();
     let new = tasks.iter().find(|task| is_new(task)).unwrap();
     agent.report(&new.id, v1::TaskState::Failed, |_| {}).await;

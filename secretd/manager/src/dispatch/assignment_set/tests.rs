@@ -335,6 +335,7 @@ fn removed_secret_is_revoked() {
         &[],
         &[1],
         &expect![[r#"
+        + t1 Running
         - grant t1 f1 s1v1 epoch 2
         - s1v1
     "#]],
