@@ -102,12 +102,12 @@ pub enum Request {
         /// What the task may read.
         grants: Vec<Grant>,
     },
-    /// Gives files that exist a new version. Open files keep theirs. The shim is told afterwards, so that it can
-    /// wake the watchers.
+    /// Gives files that exist a new version; open files keep theirs. What is published and not among the grants is
+    /// withdrawn, from open files too. The shim is told afterwards, so that it can wake the watchers.
     Update {
         /// Whose secrets.
         task: TaskId,
-        /// The grants that changed, each for a target that is published.
+        /// All that is granted, each for a target that is published.
         grants: Vec<Grant>,
     },
     /// Ends all reading of the task's secrets, open files included, and wipes what nobody else uses. Idempotent.
@@ -157,7 +157,7 @@ pub enum Response {
     },
     /// Done.
     Done,
-    /// To [`Request::Publish`] and [`Request::Update`]: done, and these are the targets whose bytes are new.
+    /// To [`Request::Publish`] and [`Request::Update`]: done, and these are the targets whose bytes are new or gone.
     Changed(Vec<Target>),
     /// To [`Request::Status`].
     Status(Status),

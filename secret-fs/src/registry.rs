@@ -110,7 +110,8 @@ impl Registry {
         Ok(done)
     }
 
-    /// Gives published files new versions. Gives the targets whose bytes are new.
+    /// Gives published files new versions, and withdraws those that are not granted any more. Gives the targets whose
+    /// bytes are new or gone.
     ///
     /// # Errors
     /// [`Refusal::UnknownTask`], or any refusal of a grant: nothing has changed.
@@ -120,6 +121,7 @@ impl Registry {
         let (files, opened) = self.open(task, cluster, node, grants)?;
         let (changed, stale) = view.update(files).map_err(refused_target)?;
         self.settle(task, grants, &opened);
+        self.payloads.drop_unused();
         Ok((changed, self.tasks.get(&task).and_then(|known| notices(known, stale))))
     }
 

@@ -124,6 +124,18 @@ impl<P> Tree<P> {
         }
     }
 
+    /// Takes a file away; gives the directory and the name that it had. Its directory stays.
+    pub(crate) fn remove_file(&mut self, ino: u64) -> Option<(u64, String)> {
+        let (parent, name) =
+            self.entries().find(|&(_, _, entry)| entry == ino).map(|(dir, name, _)| (dir, name.to_owned()))?;
+        self.file_mut(ino)?;
+        if let Some(Node::Directory { children, .. }) = self.nodes.get_mut(&parent) {
+            children.remove(&name);
+        }
+        self.nodes.remove(&ino);
+        Some((parent, name))
+    }
+
     /// Every file with its inode number, parent and name.
     pub(crate) fn files(&self) -> impl Iterator<Item = (u64, &File<P>)> {
         self.nodes.iter().filter_map(|(&ino, node)| match node {

@@ -5,7 +5,7 @@
 //! of this task is on its way. The kernel is notified without the lock: an invalidation may wait for a request that
 //! the session can only answer with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -72,7 +72,7 @@ pub(crate) const MAX_HANDLES: usize = 16_384;
 /// Why an open file gives no bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadRefused {
-    /// The task's secrets were retracted.
+    /// The secret was withdrawn, or all of the task's were retracted.
     Retracted,
     /// The handle is not one for reading.
     NotReadable,
@@ -100,6 +100,8 @@ enum Handle {
     Reader { content: Content, opener: u32 },
     /// The shim's, which wakes watchers; holds nothing.
     Writer,
+    /// A reader's of a secret that was withdrawn.
+    Withdrawn,
 }
 
 impl TaskView {
@@ -154,7 +156,8 @@ impl TaskView {
         Ok((changed, stale))
     }
 
-    /// Gives files that exist new content, owner and mode. Gives the targets whose bytes are new, and what is stale.
+    /// Gives files that exist new content, owner and mode, and withdraws those that are not named: their open files give
+    /// no more bytes. Gives the targets whose bytes are new or gone, and what is stale.
     ///
     /// # Errors
     /// The first target that is not published, or holds another secret: nothing has changed.
@@ -167,7 +170,7 @@ impl TaskView {
                 Some(_) | None => return Err(TargetRefused(file.target.path_in_container())),
             }
         }
-        let (mut changed, mut stale) = (Vec::new(), Vec::new());
+        let (mut changed, mut stale) = state.withdraw_others(&places);
         for (mut file, ino) in files.into_iter().zip(places) {
             let Some(place) = state.tree.file_mut(ino) else { continue };
             if place.payload.is_same_version(&file.payload) {
@@ -257,7 +260,7 @@ impl TaskView {
     pub(crate) fn reader(&self, handle: u64) -> Option<(u32, Content)> {
         match self.state.lock().handles.get(&handle)? {
             Handle::Reader { content, opener } => Some((*opener, content.clone())),
-            Handle::Writer => None,
+            Handle::Writer | Handle::Withdrawn => None,
         }
     }
 
@@ -279,6 +282,7 @@ impl TaskView {
             Some(Handle::Reader { content, .. }) => {
                 bounce.lend(&content.payload, range.0, range.1, |bytes| send(Ok(bytes)))
             }
+            Some(Handle::Withdrawn) => send(Err(ReadRefused::Retracted)),
             Some(Handle::Writer) => send(Err(ReadRefused::NotReadable)),
             None if state.retracted => send(Err(ReadRefused::Retracted)),
             None => send(Err(ReadRefused::NotReadable)),
@@ -304,6 +308,26 @@ impl TaskView {
 }
 
 impl State {
+    /// Takes away every file but those at `places`, and what their open files read. Gives the targets and what is stale.
+    fn withdraw_others(&mut self, places: &[u64]) -> (Vec<Target>, Vec<Stale>) {
+        let others = self.tree.files().filter(|(ino, _)| !places.contains(ino));
+        let others: Vec<(u64, Target)> = others.map(|(ino, file)| (ino, file.target.clone())).collect();
+        let mut stale = Vec::new();
+        for (ino, _) in &others {
+            stale.push(Stale::Inode(*ino));
+            stale.extend(self.tree.remove_file(*ino).map(|(parent, name)| Stale::Entry { parent, name }));
+        }
+        if !others.is_empty() {
+            let kept: HashSet<SecretId> = self.tree.files().map(|(_, file)| file.payload.secret).collect();
+            for handle in self.handles.values_mut() {
+                if matches!(handle, Handle::Reader { content, .. } if !kept.contains(&content.secret)) {
+                    *handle = Handle::Withdrawn;
+                }
+            }
+        }
+        (others.into_iter().map(|(_, target)| target).collect(), stale)
+    }
+
     fn open(&mut self, handle: Handle) -> Result<u64, OpenRefused> {
         if self.retracted {
             return Err(OpenRefused::Retracted);

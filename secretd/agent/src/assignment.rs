@@ -1,5 +1,6 @@
 //! What a dispatcher assigns, parsed once where it comes in.
 
+use secretd_core::service::SecretGrant;
 use secretd_core::task::Task;
 use secretd_core::wire::WireError;
 use secretd_proto::id::{ClusterId, SecretId, TaskId};
@@ -41,6 +42,18 @@ pub(crate) struct GrantTold {
     pub(crate) mode: u32,
     pub(crate) epoch: u64,
     pub(crate) wrapped_dek: Vec<u8>,
+}
+
+impl GrantTold {
+    /// Whether it gives what one of these asks for.
+    pub(crate) fn is_for_one_of(&self, secrets: &[SecretGrant]) -> bool {
+        secrets.iter().any(|wanted| self.is_for(wanted))
+    }
+
+    /// Whether it gives what this asks for.
+    pub(crate) fn is_for(&self, wanted: &SecretGrant) -> bool {
+        self.secret == wanted.secret && self.target == wanted.target
+    }
 }
 
 /// The changes of a message, in its order.

@@ -54,6 +54,15 @@ pub(crate) struct Wanted {
     pub(crate) forgotten: bool,
 }
 
+impl Wanted {
+    /// The task, and those of its grants that it still asks for.
+    fn task_and_grants(self) -> (Arc<Task>, Vec<GrantTold>) {
+        let Self { task, mut grants, .. } = self;
+        grants.retain(|told| told.is_for_one_of(&task.spec.container.secrets));
+        (task, grants)
+    }
+}
+
 /// What there was of the task when the runner began.
 #[derive(Debug, Clone)]
 pub(crate) enum Found {
@@ -94,8 +103,8 @@ pub(crate) struct Runner {
     container: Option<ContainerStatus>,
     secret_backend: String,
     mounted: Mounted,
-    /// The grants that secret-fs has.
-    applied: Vec<GrantTold>,
+    /// The grants that secret-fs has; `None` where an earlier secretd knew.
+    applied: Option<Vec<GrantTold>>,
     /// The pause before secrets that are not as granted are brought there again.
     retry: Option<Duration>,
 }
@@ -115,7 +124,7 @@ impl Runner {
             container: None,
             secret_backend: String::new(),
             mounted: Mounted::Here,
-            applied: Vec::new(),
+            applied: Some(Vec::new()),
             retry: None,
         }
     }
@@ -176,6 +185,7 @@ impl Runner {
 
     async fn adopt(&mut self, status: Status) -> Result<End, Abandoned> {
         self.set_pid(status.pid.unwrap_or_default());
+        self.applied = None;
         if status.secret_backend != "none" {
             self.secret_backend = status.secret_backend;
         }
@@ -238,10 +248,10 @@ impl Runner {
         let mut patience = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
-            let Wanted { task, grants, .. } = self.wanted.borrow_and_update().clone();
+            let (task, grants) = self.wanted.borrow_and_update().clone().task_and_grants();
             let error = match timeout(PATIENCE, self.applying(&task, &grants).publish()).await {
                 Ok(Ok(())) => {
-                    self.applied = grants;
+                    self.applied = Some(grants);
                     return Ok(None);
                 }
                 Ok(Err(error)) => error,
@@ -270,8 +280,9 @@ impl Runner {
 
     /// Brings the secrets of the container to what is granted now. What cannot be done yet is tried again.
     async fn keep_secrets(&mut self) {
-        let Wanted { task, grants, .. } = self.wanted.borrow_and_update().clone();
-        if task.spec.container.secrets.is_empty() || grants == self.applied {
+        let (task, grants) = self.wanted.borrow_and_update().clone().task_and_grants();
+        let never_had = self.secret_backend.is_empty() && task.spec.container.secrets.is_empty();
+        if never_had || self.applied.as_ref() == Some(&grants) {
             return;
         }
         let mut mounted = self.mounted;
@@ -280,7 +291,7 @@ impl Runner {
         let pause = self.retry.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
         self.retry = match updated {
             Ok(Ok(())) => {
-                self.applied = grants;
+                self.applied = Some(grants);
                 None
             }
             Ok(Err(ApplyError::NotGranted)) => None, // the grants wake the runner
@@ -341,10 +352,21 @@ impl Runner {
         }
     }
 
-    async fn stop(&self) -> End {
-        let (runtime, task) = (&self.context.runtime, self.task());
+    /// A container may take its time to end: what it may read is kept as granted meanwhile, so that nothing that is
+    /// revoked stays readable.
+    async fn stop(&mut self) -> End {
+        let (runtime, task) = (Arc::clone(&self.context.runtime), self.task());
         let container = &task.spec.container;
-        match runtime.stop(&task.id, &container.stop_signal, container.stop_grace_period).await {
+        let stopping = runtime.stop(&task.id, &container.stop_signal, container.stop_grace_period);
+        tokio::pin!(stopping);
+        let stopped = loop {
+            tokio::select! {
+                biased;
+                stopped = &mut stopping => break stopped,
+                Ok(()) = self.changed() => self.keep_secrets().await, // cancel-safe
+            }
+        };
+        match stopped {
             Ok(()) => End::Shutdown(runtime.wait(&task.id).await.ok()),
             Err(ContainerError::NotFound(_) | ContainerError::ShimGone(_)) => End::Shutdown(None),
             Err(error) => {

@@ -104,20 +104,23 @@ pub(crate) enum Mounted {
 impl Applying<'_> {
     /// Makes the secrets in secret-fs, for a container that is yet to be made.
     pub(crate) async fn publish(self) -> Result<(), ApplyError> {
-        let secrets = self.secrets()?;
-        self.hand_over(&secrets).await?;
-        self.ask(Ask::Publish, &secrets).await
+        let grants = self.grants()?;
+        self.hand_over(&grants).await?;
+        self.ask(Ask::Publish, &grants).await
     }
 
-    /// Brings the secrets of a container that is there to what is granted now: new versions, or all of them where
-    /// secret-fs has been restarted. `mounted` keeps what is left to do when it fails halfway.
+    /// Brings the secrets of a container that is there to what is granted now: new versions, fewer of them, or all of
+    /// them where secret-fs has been restarted. `mounted` keeps what is left to do when it fails halfway.
     pub(crate) async fn update(self, mounted: &mut Mounted) -> Result<(), ApplyError> {
-        let secrets = self.secrets()?;
-        self.hand_over(&secrets).await?;
-        match self.ask(Ask::Update, &secrets).await {
+        let grants = self.grants()?;
+        self.hand_over(&grants).await?;
+        match self.ask(Ask::Update, &grants).await {
             Err(ApplyError::Mount(SecretMountError::Refused(Refusal::UnknownTask(_)))) => {
+                if grants.is_empty() {
+                    return Ok(()); // nothing is left to be read, and nothing is granted
+                }
                 *mounted = Mounted::Before;
-                self.ask(Ask::Publish, &secrets).await?;
+                self.ask(Ask::Publish, &grants).await?;
             }
             Err(ApplyError::Mount(SecretMountError::Shim(_))) if *mounted == Mounted::Before => {} // its mount is dead
             answer => answer?,
@@ -130,15 +133,12 @@ impl Applying<'_> {
     }
 
     /// What secret-fs is to be told: all of the task's secrets, or an error while one is not granted.
-    fn secrets(&self) -> Result<TaskSecrets, ApplyError> {
+    fn grants(&self) -> Result<Vec<Grant>, ApplyError> {
         let mut grants = Vec::new();
-        let mut cluster = None;
         for (index, wanted) in self.task.spec.container.secrets.iter().enumerate() {
-            let matches = |told: &&GrantTold| told.secret == wanted.secret && told.target == wanted.target;
-            let told = self.told.iter().find(matches).ok_or(ApplyError::NotGranted)?;
+            let told = self.told.iter().find(|told| told.is_for(wanted)).ok_or(ApplyError::NotGranted)?;
             let payload = self.payloads.get(&(told.secret, told.version)).ok_or(ApplyError::NotGranted)?;
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            cluster = Some(told.cluster);
             grants.push(Grant {
                 secret: told.secret,
                 name: payload.name.clone(),
@@ -152,11 +152,11 @@ impl Applying<'_> {
                 wrapped_dek: told.wrapped_dek.clone(),
             });
         }
-        Ok(TaskSecrets { cluster: cluster.ok_or(ApplyError::NotGranted)?, node: self.node, grants })
+        Ok(grants)
     }
 
-    async fn hand_over(&self, secrets: &TaskSecrets) -> Result<(), ApplyError> {
-        for grant in &secrets.grants {
+    async fn hand_over(&self, grants: &[Grant]) -> Result<(), ApplyError> {
+        for grant in grants {
             let version = (grant.secret, grant.version);
             if !self.payloads.is_handed_over(&version) {
                 self.store(version).await?;
@@ -173,23 +173,27 @@ impl Applying<'_> {
     }
 
     /// secret-fs drops what nobody uses, and all of it when it restarts: it is given again what it says it lacks.
-    async fn ask(&self, ask: Ask, secrets: &TaskSecrets) -> Result<(), ApplyError> {
-        for _ in &secrets.grants {
-            match self.ask_once(ask, secrets).await {
-                Err(SecretMountError::Refused(Refusal::NotStored(secret, version))) => {
+    async fn ask(&self, ask: Ask, grants: &[Grant]) -> Result<(), ApplyError> {
+        for _ in grants {
+            match self.ask_once(ask, grants).await {
+                Err(ApplyError::Mount(SecretMountError::Refused(Refusal::NotStored(secret, version)))) => {
                     self.payloads.set_handed_over(&(secret, version), false);
                     self.store((secret, version)).await?;
                 }
-                answer => return Ok(answer?),
+                answer => return answer,
             }
         }
-        Ok(self.ask_once(ask, secrets).await?)
+        self.ask_once(ask, grants).await
     }
 
-    async fn ask_once(&self, ask: Ask, secrets: &TaskSecrets) -> Result<(), SecretMountError> {
+    async fn ask_once(&self, ask: Ask, grants: &[Grant]) -> Result<(), ApplyError> {
+        let (task, grants) = (&self.task.id, grants.to_vec());
         match ask {
-            Ask::Publish => self.mount.publish(&self.task.id, secrets.clone()).await,
-            Ask::Update => self.mount.update(&self.task.id, secrets.grants.clone()).await.map(drop),
+            Ask::Publish => {
+                let cluster = self.told.first().ok_or(ApplyError::NotGranted)?.cluster;
+                Ok(self.mount.publish(task, TaskSecrets { cluster, node: self.node, grants }).await?)
+            }
+            Ask::Update => Ok(self.mount.update(task, grants).await.map(drop)?),
         }
     }
 }

@@ -63,6 +63,29 @@ async fn a_new_version_reaches_the_running_container() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_revoked_secret_is_withdrawn_also_while_the_container_takes_its_time_to_end() {
+    let (running_on, ending) = (task_id(1), task_id(2));
+    let world = World::started().await;
+    for id in [running_on, ending] {
+        let wanted = give_task(with_secret(task(id, TaskState::Running)));
+        world.manager.tell(vec![give_secret(1), give_grant(id, 1, KEY), wanted]);
+        world.manager.status(id, TaskState::Running).await;
+    }
+    world.runtime.delay(runtime::Call::Stop, Duration::from_secs(1000));
+    world.manager.tell(vec![give_task(with_secret(task(ending, TaskState::Shutdown)))]);
+    world.until(|world| world.runtime.calls(&ending).contains(&runtime::Call::Stop)).await;
+
+    // What the dispatcher says when the secret is gone: the tasks have it no more.
+    world
+        .manager
+        .tell(vec![give_task(task(running_on, TaskState::Running)), give_task(task(ending, TaskState::Shutdown))]);
+
+    let has_none = |world: &World, id| world.mount.published(&id).is_some_and(|secrets| secrets.grants.is_empty());
+    world.until(|world| has_none(world, running_on) && has_none(world, ending)).await;
+    assert_eq!(world.runtime.calls(&running_on), [runtime::Call::Prepare, runtime::Call::Start]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_of_secret_fs_is_repaired_without_touching_the_container() {
     let id = task_id(1);
     let world = running(id).await;

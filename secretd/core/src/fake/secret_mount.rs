@@ -152,9 +152,12 @@ impl SecretMount for FakeSecretMount {
             return Err(Refusal::UnknownTask(*task).into());
         }
         self.open(&mut state, &grants)?;
-        let mut changed = Vec::new();
+        let Some(secrets) = state.published.get_mut(task) else { return Ok(Vec::new()) };
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            secrets.grants.drain(..).partition(|known| grants.iter().any(|grant| grant.target == known.target));
+        secrets.grants = kept;
+        let mut changed: Vec<Target> = gone.into_iter().map(|grant| grant.target).collect();
         for grant in grants {
-            let Some(secrets) = state.published.get_mut(task) else { continue };
             for known in secrets.grants.iter_mut().filter(|known| known.target == grant.target) {
                 if known.version != grant.version {
                     changed.push(grant.target.clone());

@@ -58,7 +58,8 @@ pub trait SecretMount: Send + Sync + std::fmt::Debug {
     async fn forget(&self, secret: SecretId, version: u64) -> Result<(), SecretMountError>;
     /// Makes the task's secrets, all or none.
     async fn publish(&self, task: &TaskId, secrets: TaskSecrets) -> Result<(), SecretMountError>;
-    /// Gives existing files a new version, and wakes their watchers in the container.
+    /// Gives existing files a new version, withdraws the files that are not among `grants` (from open files too), and
+    /// wakes the watchers in the container.
     async fn update(&self, task: &TaskId, grants: Vec<Grant>) -> Result<Vec<Target>, SecretMountError>;
     /// After a restart of secret-fs and `publish`: replaces the mount of a running container in place.
     async fn remount(&self, task: &TaskId) -> Result<(), SecretMountError>;

@@ -156,7 +156,7 @@ impl Secrets {
                 std::fs::create_dir_all(parent).map_err(at(parent))?;
                 open_up(&self.private, parent)?;
             }
-            self.fill(file, &path)?;
+            self.fill(file, &path).or_else(|error| withdrawn(error, &path))?;
         }
         Ok(match kind {
             MemoryFilesystem::TmpfsNoswap => "tmpfs",
@@ -204,8 +204,12 @@ impl Secrets {
             clones.push(clone(SECRETS_DIRECTORY.to_owned(), DIRECTORY)?);
         }
         for file in &self.plan.files {
-            if let Target::Absolute { path, .. } = &file.target {
-                clones.push(clone(file.target.path_in_filesystem(), path)?);
+            let path_in_filesystem = file.target.path_in_filesystem();
+            if let Target::Absolute { path, .. } = &file.target
+                && self.private.join(&path_in_filesystem).exists()
+            // else it was withdrawn
+            {
+                clones.push(clone(path_in_filesystem, path)?);
             }
         }
         Ok(clones)
@@ -217,10 +221,11 @@ impl Secrets {
         for path in paths {
             let full = self.private.join(path);
             match self.plan.backend {
-                Backend::Fuse => {
-                    let mut file = OpenOptions::new().write(true).open(&full).map_err(at(&full))?;
-                    file.write_all(b"\0").map_err(at(&full))?; // secret-fs takes it for the event alone
-                }
+                Backend::Fuse => match OpenOptions::new().write(true).open(&full) {
+                    Ok(mut file) => file.write_all(b"\0").map_err(at(&full))?, // secret-fs takes it for the event alone
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {} // withdrawn: the link tells of it
+                    Err(error) => return Err(at(&full)(error)),
+                },
                 Backend::Memory => self.refill(path, &full)?,
             }
         }
@@ -241,11 +246,15 @@ impl Secrets {
             return Ok(());
         };
         if matches!(file.target, Target::Absolute { .. }) {
-            return self.fill(file, full);
+            return self.fill(file, full).or_else(|error| withdrawn(error, full));
         }
         let old = OpenOptions::new().write(true).open(full).map_err(at(full))?;
         let new = full.with_file_name(format!("..new-{}", full.file_name().unwrap_or_default()));
-        self.fill(file, &new)?;
+        if let Err(error) = self.fill(file, &new) {
+            withdrawn(error, &new)?;
+            old.set_len(0).map_err(at(full))?;
+            return std::fs::remove_file(full).map_err(at(full));
+        }
         std::fs::rename(&new, full).map_err(at(full))?;
         old.set_len(0).map_err(at(full))
     }
@@ -259,6 +268,14 @@ impl Secrets {
             }
         }
     }
+}
+
+/// Removes the file that was to be filled where its secret was withdrawn; any other error stays one.
+fn withdrawn(error: SecretsError, path: &Utf8Path) -> Result<(), SecretsError> {
+    if matches!(error, SecretsError::Refused(Refusal::Target(_))) {
+        return std::fs::remove_file(path).map_err(at(path));
+    }
+    Err(error)
 }
 
 /// Whether there is a mount to take away first.

@@ -1,0 +1,94 @@
+//! Revocation: a secret that is removed by force is gone from running containers at once, open files included.
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use secretd_tests::node::{Node, binary};
+use secretd_tests::rootfs;
+
+/// A node with an image that has the probe, and a service that will not end when it is asked to.
+fn node_with_stubborn_service() -> Result<Node> {
+    let node = Node::cluster()?;
+    let files = rootfs::with_libraries(&binary("probe"), "bin/probe")?;
+    let files: Vec<(&str, u32, &[u8])> =
+        files.iter().map(|(path, bytes)| (path.as_str(), 0o755, bytes.as_slice())).collect();
+    let tar = node.path("probe.tar");
+    rootfs::write(&tar, &rootfs::busybox(&files)?)?;
+    node.ok(&["image", "import", "--tag", "probe:1", &tar.to_string_lossy()])?;
+    for name in ["leaked", "kept"] {
+        node.ok_with(&["secret", "create", name, "-"], format!("value of {name}").as_bytes())?;
+    }
+    let secrets = ["--secret", "leaked", "--secret", "source=leaked,target=/etc/leaked", "--secret", "kept"];
+    let create = ["service", "create", "--name", "app", "--stop-grace-period", "100s"];
+    // As its namespace's first process sleep ignores SIGTERM.
+    node.ok(&[&create[..], &secrets, &["probe:1", "sleep", "1000"]].concat())?;
+    Ok(node)
+}
+
+/// A process in the container that has a file open.
+struct Holder {
+    process: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Holder {
+    fn open(node: &Node, path: &str) -> Result<Self> {
+        let mut process = node
+            .sctl_command(&["exec", "-i", "app.1", "probe", "hold", path])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdin = process.stdin.take().context("stdin")?;
+        let lines = BufReader::new(process.stdout.take().context("stdout")?).lines();
+        let mut holder = Self { process, stdin, lines };
+        let first = holder.next()?;
+        ensure!(first.starts_with("read value of"), "{first}");
+        Ok(holder)
+    }
+
+    fn next(&mut self) -> Result<String> {
+        Ok(self.lines.next().context("the holder has ended")??)
+    }
+
+    /// What the open file gives now.
+    fn read(&mut self) -> Result<String> {
+        writeln!(self.stdin)?;
+        self.next()
+    }
+
+    fn end(mut self) -> Result<()> {
+        drop(self.stdin);
+        self.process.wait()?;
+        Ok(())
+    }
+}
+
+#[test]
+fn secret_removed_by_force_is_gone_from_open_files_at_once() -> Result<()> {
+    let node = node_with_stubborn_service()?;
+    let mut leaked = Holder::open(&node, "/run/secrets/leaked")?;
+    let mut absolute = Holder::open(&node, "/etc/leaked")?;
+    let mut kept = Holder::open(&node, "/run/secrets/kept")?;
+    let refusal = node.refused(4, &["secret", "rm", "leaked"], b"")?;
+    ensure!(refusal.contains("app"), "{refusal}");
+    let pid = *node.processes("sleep").first().context("the container's process")?;
+
+    node.ok(&["secret", "rm", "--force", "leaked"])?;
+
+    // The command returns when the cluster has it; the node hears of it within moments, and no read is answered after.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while leaked.read()? != "error 13" {
+        ensure!(std::time::Instant::now() < deadline, "the open file is still readable");
+    }
+    ensure!(absolute.read()? == "error 13");
+    ensure!(kept.read()? == "read value of kept", "what was not removed stays");
+    ensure!(node.processes("sleep").contains(&pid), "the container itself goes on");
+    let task = node.ok(&["service", "inspect", "--format", "{{json .Spec}}", "app"])?;
+    ensure!(task.contains("kept") && !task.contains("leaked"), "{task}");
+    for holder in [leaked, absolute, kept] {
+        holder.end()?;
+    }
+    Ok(())
+}
