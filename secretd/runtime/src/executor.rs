@@ -5,17 +5,18 @@
 //! the wanted identity and executes the program. What fails here is told on standard error, and ends the process with
 //! 126, or 127 where the program does not exist, as shells and Docker do.
 
+mod init;
+mod title;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::CString;
 
-use caps::{CapSet, Capability, CapsHashSet};
+use caps::{CapSet, CapsHashSet};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Gid, Pid, Uid, execve, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, execve, setgroups, setresgid, setresuid};
 use oci_spec::runtime::Spec;
-use secretd_sys::child::{self, Side};
+use secretd_sys::child;
 use secretd_sys::seccomp_filter;
 
 use crate::seccomp::Filters;
@@ -46,14 +47,14 @@ enum FinishError {
     Caps(#[from] caps::errors::CapsError),
     #[error("signals: {0}")]
     Signals(#[source] std::io::Error),
-    #[error("descriptors: {0}")]
-    Descriptors(#[source] std::io::Error),
     #[error("seccomp: {0}")]
     Seccomp(#[source] std::io::Error),
     #[error("{call}: {source}")]
     Call { call: &'static str, source: nix::Error },
+    #[error("the init's command line: {0}")]
+    Title(#[source] std::io::Error),
     #[error("init: {0}")]
-    Init(#[from] child::ChildError),
+    Init(#[from] init::InitError),
     #[error("exec: \"{program}\": {source}")]
     Exec { program: String, source: nix::Error },
 }
@@ -81,8 +82,11 @@ impl TaskExecutor {
         let args = self.args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
         let env = self.env.iter().map(|entry| CString::new(entry.as_str())).collect::<Result<Vec<_>, _>>()?;
         child::reset_signals().map_err(FinishError::Signals)?;
+        // First, as the memory of a process that has changed its user is closed to itself too.
         if self.init {
-            self.become_init()?;
+            let words: Vec<&str> =
+                ["secretd-init", "--"].into_iter().chain(self.args.iter().map(String::as_str)).collect();
+            title::show(&words).map_err(FinishError::Title)?;
         }
         // Without no_new_privs only CAP_SYS_ADMIN may install a filter, so the filter comes first.
         if !self.no_new_privileges {
@@ -92,6 +96,9 @@ impl TaskExecutor {
         if self.no_new_privileges {
             nix::sys::prctl::set_no_new_privs().map_err(|source| FinishError::Call { call: "no_new_privs", source })?;
             self.install_filters()?;
+        }
+        if self.init {
+            init::stay()?;
         }
         match execve(&program, &args, &env) {
             Ok(never) => match never {},
@@ -124,60 +131,5 @@ impl TaskExecutor {
             caps::set(None, CapSet::Permitted, &wanted)?;
         }
         Ok(())
-    }
-
-    /// Goes on in a child; this process stays the container's first, forwards signals to the child, reaps orphans, and
-    /// ends as the child ends.
-    fn become_init(&self) -> Result<(), FinishError> {
-        let at = |call: &'static str| move |source| FinishError::Call { call, source };
-        let all = SigSet::all();
-        let mut before = SigSet::empty();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before)).map_err(at("sigprocmask"))?;
-        match child::split()? {
-            Side::Child => {
-                // A process group of its own, so that a terminal's signals reach the program and not this init twice.
-                nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at("setpgid"))?;
-                sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(at("sigprocmask"))
-            }
-            Side::Parent(program) => {
-                if let Err(error) = self.stay_small() {
-                    let _ = kill(program, Signal::SIGKILL);
-                    return Err(error);
-                }
-                child::exit_now(forward(program, &all))
-            }
-        }
-    }
-
-    /// What lives as long as the container keeps nothing of the shim's open, and no right but to signal.
-    fn stay_small(&self) -> Result<(), FinishError> {
-        let at = |call: &'static str| move |source| FinishError::Call { call, source };
-        child::close_from(3).map_err(FinishError::Descriptors)?;
-        nix::sys::prctl::set_name(c"secretd-init").map_err(at("name"))?;
-        let signal = CapsHashSet::from([Capability::CAP_KILL]);
-        caps::set(None, CapSet::Inheritable, &CapsHashSet::new())?;
-        caps::set(None, CapSet::Effective, &signal)?;
-        caps::set(None, CapSet::Permitted, &signal)?;
-        nix::sys::prctl::set_no_new_privs().map_err(at("no_new_privs"))?;
-        self.install_filters()
-    }
-}
-
-fn forward(program: Pid, all: &SigSet) -> i32 {
-    loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => loop {
-                match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(WaitStatus::Exited(pid, code)) if pid == program => return code,
-                    Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => return 128 + signal as i32,
-                    Ok(WaitStatus::StillAlive) | Err(_) => break,
-                    Ok(_) => {}
-                }
-            },
-            Ok(signal) => {
-                let _ = kill(program, signal); // it may have ended just now
-            }
-            Err(_) => {}
-        }
     }
 }

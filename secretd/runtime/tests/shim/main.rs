@@ -10,6 +10,7 @@
 mod container;
 mod exec;
 mod filesystem;
+mod init;
 mod lab;
 mod measure;
 mod privilege;
@@ -39,6 +40,10 @@ const CASES: &[Case] = &cases![
     container::shim_outlives_its_starter
     container::deletion_leaves_nothing
     container::killed_shim_leaves_no_mount
+    init::init_starts_a_program_without_capabilities
+    init::init_has_the_rights_of_the_program
+    init::init_shows_nothing_of_the_node
+    init::inits_program_has_the_terminal
     filesystem::generated_files_and_names_are_dockers
     filesystem::read_only_root_takes_no_writes_and_mounts_do
     filesystem::new_volume_gets_the_images_files
