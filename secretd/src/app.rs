@@ -16,6 +16,7 @@ use secretd_manager::event::Events;
 use secretd_manager::manager::Facts;
 use secretd_manager::{Deps as ManagerDeps, Manager};
 use secretd_runtime::images::{self, ImageStore};
+use secretd_runtime::own_program::OwnProgram;
 use secretd_runtime::{ContainerRuntime, SecretFs, container, node_facts, secret_mount};
 use secretd_sealing::node_keys::NodeKeys;
 use secretd_store::Store;
@@ -160,7 +161,7 @@ fn start_node(config: &Config, keys: &NodeKeys, parts: &mut JoinSet<anyhow::Erro
         container::Config {
             data_dir: config.data_dir.clone(),
             run_dir: config.run_dir.clone(),
-            program,
+            program: OwnProgram::open().context("this program's own file")?,
             cgroup_parent: config.cgroup_parent.clone(),
         },
         images.clone(),

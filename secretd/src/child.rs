@@ -21,6 +21,7 @@ pub(crate) fn main_if_child() -> Option<ExitCode> {
     else {
         return Some(ExitCode::from(2));
     };
+    let _ = nix::sys::prctl::set_name(c"secretd"); // it was started by a descriptor, whose number it would show
     tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(tracing::Level::ERROR).without_time().init();
     match take_socket() {
         Ok(socket) => Some(main(&Utf8PathBuf::from(directory), socket)),

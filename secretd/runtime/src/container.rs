@@ -28,6 +28,7 @@ use secretd_proto::shim::{Exit, Failure, Phase, Request, Response, Status, Step}
 use tokio::sync::mpsc;
 
 use crate::images::{ImageStore, ResolvedImage};
+use crate::own_program::OwnProgram;
 use crate::secret_mount::BackendChoice;
 use crate::shim_config::{FILE, SOCKET, ShimConfig};
 use crate::{exec, log_reader};
@@ -40,7 +41,7 @@ pub struct Config {
     /// The run directory.
     pub run_dir: Utf8PathBuf,
     /// This program, which is every shim's too.
-    pub program: Utf8PathBuf,
+    pub program: OwnProgram,
     /// The control group below which each container has its own: `/secretd`.
     pub cgroup_parent: String,
 }
@@ -168,7 +169,7 @@ fn names_registry(reference: &str) -> bool {
 }
 
 /// Writes the configuration and starts the shim on a socket that is bound already: who connects waits in its queue.
-fn start_shim(program: &Utf8Path, dir: &Utf8Path, plan: &ShimConfig) -> std::io::Result<()> {
+fn start_shim(program: &OwnProgram, dir: &Utf8Path, plan: &ShimConfig) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let config = dir.join(FILE);
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&config)?;
@@ -177,7 +178,7 @@ fn start_shim(program: &Utf8Path, dir: &Utf8Path, plan: &ShimConfig) -> std::io:
     let listener = UnixListener::bind(&socket)?;
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o600))?;
     let log = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("shim.log"))?;
-    let mut child = tokio::process::Command::new(program)
+    let mut child = tokio::process::Command::from(program.command())
         .args(["shim", "--task-dir", dir.as_str()])
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(listener)))

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`images`] (what containers are made from), [`shim_config`] (what one is made of), [`spec`] (as an OCI
 //! specification, pure), `seccomp` and `executor` (the last steps before the program), [`shim`] (the process of one
-//! container), [`exec`] (a command in one), [`container`] (all of them: the runtime), `log_reader`, [`secret_mount`] (the
+//! container), [`exec`] (a command in one), [`container`] (all of them: the runtime), [`own_program`], `log_reader`, [`secret_mount`] (the
 //! node's side of secret-fs), [`node_facts`].
 
 pub mod container;
@@ -12,6 +12,7 @@ mod frames;
 pub mod images;
 mod log_reader;
 pub mod node_facts;
+pub mod own_program;
 mod seccomp;
 pub mod secret_mount;
 pub mod shim;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::message::{FromProcess, Start, ToProcess};
 use crate::frames::{receive, send};
+use crate::own_program::OwnProgram;
 
 /// Messages that wait in each direction; the sender then waits too.
 const CHANNEL: usize = 16;
@@ -20,11 +21,11 @@ const CHANNEL: usize = 16;
 ///
 /// # Errors
 /// When the process cannot be started, or it refuses: no such program, user or directory, or no running container.
-pub async fn spawn(program: &Utf8Path, task_dir: &Utf8Path, spec: ExecSpec) -> Result<ExecSession, ContainerError> {
+pub async fn spawn(program: &OwnProgram, task_dir: &Utf8Path, spec: ExecSpec) -> Result<ExecSession, ContainerError> {
     let node = |error: std::io::Error| ContainerError::Node { step: "exec".to_owned(), reason: error.to_string() };
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(node)?;
     ours.set_nonblocking(true).map_err(node)?;
-    let mut child = tokio::process::Command::new(program)
+    let mut child = tokio::process::Command::from(program.command())
         .args(["container-exec", "--task-dir", task_dir.as_str()])
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())

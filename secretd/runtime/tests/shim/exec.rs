@@ -3,11 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
 use secretd_core::seam::runtime::{ContainerError, ExecInput, ExecOutput, ExecSession, ExecSpec};
 use secretd_runtime::exec::spawn;
 
-use crate::lab::{Lab, Shim, wait_until};
+use crate::lab::{Lab, Shim, own_program, wait_until};
 
 fn running() -> (Lab, Shim) {
     let lab = Lab::new("echo ready; sleep 1000");
@@ -37,8 +36,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 async fn start(lab: &Lab, spec: ExecSpec) -> Result<ExecSession, ContainerError> {
-    let program = Utf8PathBuf::from_path_buf(std::env::current_exe().unwrap()).unwrap();
-    spawn(&program, &lab.task_dir(), spec).await
+    spawn(own_program(), &lab.task_dir(), spec).await
 }
 
 /// Standard output, standard error and the exit code.

@@ -73,3 +73,15 @@ pub(crate) fn inits_program_has_the_terminal() {
 
     assert_eq!((code, output.as_str()), (0, "changed\r\n"));
 }
+
+pub(crate) fn nodes_program_cannot_be_changed_from_a_container() {
+    // Whoever may trace the init reaches the file that it runs; of a file on a writable mount even the mode could be
+    // changed while it runs, and its content once nobody runs it (CVE-2019-5736).
+    let mut lab = with_init("chmod 755 /proc/1/exe; head -c 4 /proc/1/exe | tail -c 3");
+    lab.config.process.cap_add = vec!["SYS_PTRACE".to_owned()];
+
+    let (code, output) = lab.run();
+
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("ELF") && output.contains("/proc/1/exe: Read-only file system"), "{output}");
+}

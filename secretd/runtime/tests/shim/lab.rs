@@ -13,6 +13,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use secretd_proto::id::TaskId;
 use secretd_proto::shim::{Exit, Failure, Phase, Request, Response, Status};
+use secretd_runtime::own_program::OwnProgram;
 use secretd_runtime::shim_config::{
     FILE, Limits, LogPlan, MountPlan, MountSource, Overlay, Process, SOCKET, ShimConfig,
 };
@@ -229,8 +230,14 @@ fn connect(task_dir: &Utf8Path) -> UnixStream {
     stream.unwrap()
 }
 
+/// These tests' executable, as a shim runs it.
+pub(crate) fn own_program() -> &'static OwnProgram {
+    static PROGRAM: OnceLock<OwnProgram> = OnceLock::new();
+    PROGRAM.get_or_init(|| OwnProgram::open().unwrap())
+}
+
 pub(crate) fn shim_command(task_dir: &Utf8Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = own_program().command();
     let socket = UnixListener::bind(task_dir.join(SOCKET)).unwrap();
     let input = Stdio::from(OwnedFd::from(socket));
     command.args(["shim", "--task-dir", task_dir.as_str()]).stdin(input).stdout(Stdio::null());

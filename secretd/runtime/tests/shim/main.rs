@@ -44,6 +44,7 @@ const CASES: &[Case] = &cases![
     init::init_has_the_rights_of_the_program
     init::init_shows_nothing_of_the_node
     init::inits_program_has_the_terminal
+    init::nodes_program_cannot_be_changed_from_a_container
     filesystem::generated_files_and_names_are_dockers
     filesystem::read_only_root_takes_no_writes_and_mounts_do
     filesystem::new_volume_gets_the_images_files
