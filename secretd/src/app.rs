@@ -17,6 +17,7 @@ use secretd_manager::manager::Facts;
 use secretd_manager::{Deps as ManagerDeps, Manager};
 use secretd_runtime::images::{self, ImageStore};
 use secretd_runtime::own_program::OwnProgram;
+use secretd_runtime::secret_mount::AuditLog;
 use secretd_runtime::{ContainerRuntime, SecretFs, container, node_facts, secret_mount};
 use secretd_sealing::node_keys::NodeKeys;
 use secretd_store::Store;
@@ -153,7 +154,11 @@ fn start_node(config: &Config, keys: &NodeKeys, parts: &mut JoinSet<anyhow::Erro
     let images = ImageStore::open(image_config(config), Arc::clone(&clock))?;
     let secret_fs = SecretFs::new(secret_mount::Config {
         run_dir: config.run_dir.clone(),
-        audit_dir: config.data_dir.join("audit"),
+        audit: AuditLog {
+            directory: config.data_dir.join("audit"),
+            max_size: config.audit_max_size,
+            max_files: config.audit_max_files,
+        },
         program: secret_fs_program(config.secret_fs.as_deref(), &program),
         identity: identity::secret_fs(),
     });

@@ -18,6 +18,10 @@ const DEFAULT_FILE: &str = "/etc/secretd/secretd.toml";
 /// What is logged where nobody says otherwise: the consensus library tells its every step at `info`.
 const DEFAULT_LEVEL: &str = "info,openraft=warn";
 
+/// Bytes of the audit log's current file, and files that are kept: with some 250 bytes a read, the last four million.
+const AUDIT_MAX_SIZE: u64 = 64 * 1024 * 1024;
+const AUDIT_MAX_FILES: usize = 16;
+
 /// The orchestrator that keeps secrets: control plane and agent of one node.
 #[derive(Debug, Parser)]
 #[command(name = "secretd", version, about, max_term_width = 120)]
@@ -74,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) extra_ca: Vec<Utf8PathBuf>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) max_unpacked: Option<u64>,
+    pub(crate) audit_max_size: u64,
+    pub(crate) audit_max_files: usize,
     /// Where the service manager listens (NOTIFY_SOCKET).
     pub(crate) notify_socket: Option<String>,
 }
@@ -111,12 +117,17 @@ impl Config {
         let extra_ca = images.take("extra-ca").unwrap_or_default();
         let insecure_registries = images.take("insecure-registries").unwrap_or_default();
         let max_unpacked = images.take("max-unpacked");
+        let mut audit = file.section("audit");
+        let audit_max_size = audit.take("max-size").unwrap_or(AUDIT_MAX_SIZE);
+        let audit_max_files = audit.take("max-files").unwrap_or(AUDIT_MAX_FILES);
         let mut faults = file.end();
         faults.extend(images.end());
+        faults.extend(audit.end());
 
         let format = check::log_format(log_format.as_deref());
         faults.extend(check::cgroup_parent(&cgroup_parent));
         faults.extend(check::log_level(&log_level));
+        faults.extend(check::audit(audit_max_size, audit_max_files));
         faults.extend(format.as_ref().err().cloned());
         faults.extend(group.as_deref().and_then(check::group));
         faults.extend(secret_fs.as_deref().and_then(check::program));
@@ -137,6 +148,8 @@ impl Config {
                 extra_ca,
                 insecure_registries,
                 max_unpacked,
+                audit_max_size,
+                audit_max_files,
                 notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
             }),
             Ok(_) | Err(_) => Err(ConfigError(faults)),
@@ -172,7 +185,7 @@ mod tests {
             ["--group", "nobody-has-this-group"],
             ["--secret-fs", "/nosuch"],
         ];
-        let file = "data-dri = '/x'\nlabels = 3\n[images]\nmax-unpacked = 'much'\ncolour = 1";
+        let file = "data-dri = '/x'\nlabels = 3\n[images]\nmax-unpacked = 'much'\ncolour = 1\n[audit]\nmax-size = 10\nmax-files = 0";
 
         let faults = parse(flags.as_flattened(), file).unwrap_err();
 
@@ -183,6 +196,8 @@ mod tests {
             "/etc/x.toml: `labels`: invalid type: integer `3`",
             "/etc/x.toml: `images.max-unpacked`",
             "/etc/x.toml: unknown key `images.colour`",
+            "audit.max-size `10`",
+            "audit.max-files `0`",
         ]) {
             assert!(faults.contains(part), "no {part} in: {faults}");
         }

@@ -48,7 +48,12 @@ impl Node {
 
     /// A cluster of one node with the image `busybox:1`.
     pub fn cluster() -> Result<Self> {
-        let node = Self::start()?;
+        Self::cluster_with(&[])
+    }
+
+    /// The same, with further flags of secretd.
+    pub fn cluster_with(flags: &[&str]) -> Result<Self> {
+        let node = Self::start_with(flags)?;
         node.ok(&["cluster", "init"])?;
         let tar = node.path("busybox.tar");
         rootfs::write(&tar, &rootfs::busybox(&[])?)?;

@@ -1,6 +1,7 @@
 //! The node's side of secret-fs: starts it, finds it again after a restart, starts it again when it dies, and carries
 //! the agent's calls to it. Ciphertext and wrapped keys pass through here; plaintext never does.
 
+mod audit_log;
 mod connection;
 mod probe;
 mod process;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use secretd_core::node::SecretsStatus;
 use secretd_core::seam::secret_mount::{SecretMount, SecretMountError, TaskSecrets};
 use secretd_proto::fs::{Grant, Request, Response, Target};
@@ -18,6 +19,7 @@ use secretd_proto::id::{SecretId, TaskId};
 use secretd_proto::shim;
 use tokio::sync::watch;
 
+pub use self::audit_log::AuditLog;
 use self::connection::Connection;
 pub use self::probe::{BackendChoice, probe};
 use crate::container::shim_client;
@@ -28,8 +30,8 @@ use crate::shim_config::SOCKET;
 pub struct Config {
     /// The run directory, for the socket and the tasks' shims.
     pub run_dir: Utf8PathBuf,
-    /// `audit/` of the data directory.
-    pub audit_dir: Utf8PathBuf,
+    /// Where reads are recorded.
+    pub audit: AuditLog,
     /// The binary.
     pub program: PathBuf,
     /// The user and group that it becomes.
@@ -41,6 +43,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often the size of the audit log is looked at.
+const AUDIT_CHECK: Duration = Duration::from_secs(1);
 
 /// A run that lasted this long was a good one: the next begins at once.
 const GOOD_RUN: Duration = Duration::from_secs(1);
@@ -100,7 +105,10 @@ impl SecretFs {
     /// Finds a running secret-fs or starts one, tells the world, and waits for its end.
     async fn run_once(&self) -> std::io::Result<()> {
         let mut connection = match Connection::open(&self.socket()).await {
-            Ok(connection) => connection,
+            Ok(connection) => {
+                self.with_audit_log(AuditLog::hand_over).await?; // a rotation may have ended halfway
+                connection
+            }
             Err(_) => {
                 let (socket, config) = (self.socket(), self.config.clone());
                 let start = tokio::task::spawn_blocking(move || process::start(&config, &socket)).await;
@@ -120,8 +128,32 @@ impl SecretFs {
             known.weaknesses.extend(self.backend.weakness.clone());
         });
         tracing::info!("secret-fs serves");
-        connection.until_closed().await;
-        Ok(())
+        tokio::select! {
+            () = connection.until_closed() => Ok(()),
+            () = self.keep_audit_log_short() => Ok(()),
+        }
+    }
+
+    /// Rotates the audit log whenever it is full. Ends never; a rotation that is cancelled goes on in its thread.
+    async fn keep_audit_log_short(&self) {
+        let mut ticks = tokio::time::interval(AUDIT_CHECK);
+        let mut failing = false;
+        loop {
+            ticks.tick().await;
+            let rotated = self.with_audit_log(AuditLog::rotate_when_full).await;
+            if let (Err(error), false) = (&rotated, failing) {
+                tracing::warn!(%error, "the audit log cannot be rotated; it grows, and this is tried again");
+            }
+            failing = rotated.is_err();
+        }
+    }
+
+    async fn with_audit_log(
+        &self,
+        work: impl FnOnce(&AuditLog, &Utf8Path) -> std::io::Result<()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let (socket, config) = (self.socket(), Arc::clone(&self.config));
+        tokio::task::spawn_blocking(move || work(&config.audit, &socket)).await.map_err(std::io::Error::other)?
     }
 
     async fn ask(&self, request: &Request) -> Result<Response, SecretMountError> {

@@ -9,11 +9,25 @@ use tracing_subscriber::EnvFilter;
 
 use super::LogFormat;
 
+const SMALLEST_AUDIT_FILE: u64 = 4096;
+const MOST_AUDIT_FILES: usize = 10_000;
+
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 pub(super) fn cgroup_parent(path: &str) -> Option<String> {
     let good = path.starts_with('/') && !path.split('/').any(|part| part == "..");
     (!good).then(|| format!("cgroup-parent `{path}`: give an absolute path without `..`"))
+}
+
+pub(super) fn audit(max_size: u64, max_files: usize) -> Vec<String> {
+    let mut faults = Vec::new();
+    if max_size < SMALLEST_AUDIT_FILE {
+        faults.push(format!("audit.max-size `{max_size}`: give at least {SMALLEST_AUDIT_FILE} bytes"));
+    }
+    if !(1..=MOST_AUDIT_FILES).contains(&max_files) {
+        faults.push(format!("audit.max-files `{max_files}`: give a number from 1 to {MOST_AUDIT_FILES}"));
+    }
+    faults
 }
 
 /// A bare word that is no level would be the name of a target, and silence everything else.

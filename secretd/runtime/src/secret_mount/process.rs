@@ -1,9 +1,9 @@
 //! Starts secret-fs: with its listening socket and its audit log, and nothing else of ours.
 
-use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -24,8 +24,7 @@ pub(super) fn start(config: &Config, socket: &Utf8Path) -> io::Result<()> {
     }
     let listener = UnixListener::bind(socket)?;
     std::fs::set_permissions(socket, Permissions::from_mode(0o600))?;
-    DirBuilder::new().recursive(true).mode(0o700).create(&config.audit_dir)?;
-    let audit = OpenOptions::new().append(true).create(true).mode(0o600).open(config.audit_dir.join("reads.log"))?;
+    let audit = config.audit.open()?;
 
     let (uid, gid) = config.identity;
     let mut command = Command::new(&config.program);
