@@ -12,6 +12,7 @@ mod audit;
 mod bounce;
 mod caller;
 mod clock;
+mod connections;
 mod filesystem;
 mod node_key;
 mod payload;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         }
     };
     match start::run(args) {
-        Ok(never) => match never {},
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE

@@ -173,6 +173,11 @@ impl Registry {
         }
     }
 
+    /// Whether no task has secrets.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// What is published.
     pub(crate) fn published(&self) -> Vec<PublishedTask> {
         let show = |(&task, known): (&TaskId, &Task)| PublishedTask {

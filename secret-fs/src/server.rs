@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
-use rustix::net::UCred;
+use rustix::net::{Shutdown, UCred};
 use secretd_proto::fs::{CgroupPaths, PROTOCOL, Refusal, Request, Response, Status, Target};
 use secretd_proto::id::TaskId;
 use secretd_proto::limit::MAX_SECRET_LENGTH;
@@ -18,6 +18,7 @@ use crate::access::tells_apart;
 use crate::audit::Audit;
 use crate::bounce::Bounce;
 use crate::caller::Shim;
+use crate::connections::Connections;
 use crate::filesystem::TaskFilesystem;
 use crate::node_key::NodeKey;
 use crate::protection::Protections;
@@ -32,28 +33,42 @@ pub(crate) struct Server {
     pub(crate) audit: Arc<Audit>,
     pub(crate) bounce: Arc<Bounce>,
     pub(crate) protections: Protections,
+    pub(crate) connections: Connections,
 }
 
-/// Accepts connections for ever.
+/// Accepts connections until nobody needs this process: no task has secrets, and no connection is left. A secretd that
+/// has ended leaves it behind only for containers that go on.
 ///
 /// # Errors
 /// When the listening socket does not work any more.
-pub(crate) fn serve(server: &Arc<Server>, listener: &UnixListener) -> io::Result<std::convert::Infallible> {
+pub(crate) fn serve(server: &Arc<Server>, listener: UnixListener) -> io::Result<()> {
+    let listener = Arc::new(listener);
     loop {
         let (socket, _) = match listener.accept() {
             Ok(accepted) => accepted,
+            Err(_) if server.connections.are_over() => return Ok(()),
             Err(error) if is_transient(&error) => continue,
             Err(error) => return Err(error),
         };
-        let server = Arc::clone(server);
-        // Without a thread the connection closes, and the peer connects again.
-        let _ = thread::Builder::new().name("control".to_owned()).stack_size(STACK).spawn(move || {
-            server.converse(&socket);
+        server.connections.begin();
+        let (of_thread, listener) = (Arc::clone(server), Arc::clone(&listener));
+        let spawned = thread::Builder::new().name("control".to_owned()).stack_size(STACK).spawn(move || {
+            of_thread.converse(&socket);
+            of_thread.end_connection(&listener);
         });
+        if spawned.is_err() {
+            server.connections.end(|| false); // it closes, and the peer connects again
+        }
     }
 }
 
 impl Server {
+    fn end_connection(&self, listener: &UnixListener) {
+        if self.connections.end(|| self.registry.lock().is_idle()) {
+            let _ = rustix::net::shutdown(listener, Shutdown::Both); // wakes who accepts
+        }
+    }
+
     fn converse(self: &Arc<Self>, socket: &UnixStream) {
         let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else { return };
         if !peer.uid.is_root() {

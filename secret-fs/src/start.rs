@@ -1,7 +1,6 @@
 //! Brings the process up, in the only order that is safe: descriptors that were handed over before anything is opened,
 //! limits and keys while still root, the sandbox before the first thread, requests last.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -12,16 +11,17 @@ use secretd_sys::inherited;
 use crate::args::Args;
 use crate::audit::Audit;
 use crate::bounce::Bounce;
+use crate::connections::Connections;
 use crate::node_key::NodeKey;
 use crate::protection::Protections;
 use crate::registry::Registry;
 use crate::server::{self, Server};
 
-/// Starts, and serves for ever.
+/// Starts, and serves until nobody needs it.
 ///
 /// # Errors
 /// Whatever the process cannot be without: a descriptor, a key, a protection.
-pub(crate) fn run(args: Args) -> Result<Infallible, Box<dyn Error>> {
+pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let listener = UnixListener::from(inherited::take(args.listen_fd)?);
     let audit = Arc::new(Audit::new(inherited::take(args.audit_fd)?)?);
     secretd_sys::allocator::limit();
@@ -31,6 +31,6 @@ pub(crate) fn run(args: Args) -> Result<Infallible, Box<dyn Error>> {
     let bounce = Arc::new(Bounce::new()?);
     protections.enter(args.identity)?;
     let registry = Mutex::new(Registry::new(Arc::clone(&key), memory));
-    let server = Arc::new(Server { key, registry, audit, bounce, protections });
-    Ok(server::serve(&server, &listener)?)
+    let server = Arc::new(Server { key, registry, audit, bounce, protections, connections: Connections::default() });
+    Ok(server::serve(&server, listener)?)
 }

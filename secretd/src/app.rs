@@ -10,7 +10,6 @@ use secretd_agent::images_api::ImagesApi;
 use secretd_agent::{Agent, Deps as AgentDeps};
 use secretd_core::node::{NodeDescription, SecretsStatus};
 use secretd_core::seam::clock::{Clock, SystemClock};
-use secretd_core::seam::runtime::Runtime;
 use secretd_core::seam::secret_mount::SecretMount;
 use secretd_manager::event::Events;
 use secretd_manager::manager::Facts;
@@ -82,7 +81,7 @@ struct Node {
     clock: Arc<dyn Clock>,
     images: ImageStore,
     secret_fs: SecretFs,
-    runtime: Arc<dyn Runtime>,
+    runtime: Arc<ContainerRuntime>,
     description: watch::Receiver<NodeDescription>,
 }
 
@@ -117,6 +116,7 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
         Err(_) => true,
     });
     let api = Server::builder().add_service(manager.control()).add_service(images);
+    let containers = Arc::clone(&node.runtime);
     let end = api_thread.serve(api.serve_with_incoming(incoming));
     parts.spawn(async move { ended("the API", end.await.unwrap_or(Ok(()))) });
     let (connected, mut is_connected) = watch::channel(false);
@@ -143,6 +143,7 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     parts.shutdown().await; // containers, shims and secret-fs go on
     drop(manager);
     store.shutdown().await;
+    containers.close();
     let _ = std::fs::remove_file(config.run_dir.join("control.sock")); // the next start removes it otherwise
     result
 }

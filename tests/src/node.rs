@@ -126,6 +126,18 @@ impl Node {
         self.sandbox.processes(name)
     }
 
+    /// The node's control groups: its own in each hierarchy where it is, and one of each container below.
+    pub fn control_groups(&self) -> Vec<PathBuf> {
+        let own: Vec<PathBuf> = hierarchies().map(|root| root.join(self.cgroup.trim_start_matches('/'))).collect();
+        let own = own.into_iter().filter(|group| group.is_dir());
+        own.flat_map(|group| {
+            let entries: Vec<_> = std::fs::read_dir(&group).into_iter().flatten().flatten().collect();
+            let below = entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_dir());
+            std::iter::once(group).chain(below.collect::<Vec<_>>())
+        })
+        .collect()
+    }
+
     /// The shims of the node's containers.
     pub fn shims(&self) -> Vec<i32> {
         let shim =
@@ -231,11 +243,16 @@ fn tail(log: &str) -> String {
     lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
 }
 
+/// The places where control groups may be mounted.
+fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let entries = std::fs::read_dir(&root).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).chain([root])
+}
+
 /// Removes the control groups that a killed node has left: their processes are dead, and rmdir(2) waits for nothing.
 fn remove_cgroups(name: &str) {
-    let Ok(entries) = std::fs::read_dir("/sys/fs/cgroup") else { return };
-    let roots = entries.flatten().map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
-    for root in roots {
+    for root in hierarchies() {
         remove_tree(&root.join(name.trim_start_matches('/')));
     }
 }

@@ -74,6 +74,31 @@ fn clean_stop_of_secretd_leaves_containers_running() -> Result<()> {
 }
 
 #[test]
+fn stop_of_a_node_without_containers_leaves_nothing_behind() -> Result<()> {
+    let mut node = Node::cluster()?;
+    node.ok_with(&["secret", "create", "s", "-"], b"one")?;
+    let create = ["service", "create", "--name", "app", "--secret", "s", "--stop-signal", "KILL", "busybox:1"];
+    node.ok(&[&create[..], &["sleep", "1000"]].concat())?;
+    let groups = node.control_groups();
+    ensure!(groups.len() > 1, "{groups:?}");
+    node.ok(&["service", "rm", "app"])?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while node.control_groups().len() > groups.len() / 2 {
+        ensure!(Instant::now() < deadline, "{:?}", node.control_groups());
+        std::thread::yield_now();
+    }
+
+    node.stop_daemon()?;
+
+    ensure!(node.control_groups().is_empty(), "{:?}", node.control_groups());
+    while !node.processes("secret-fs").is_empty() {
+        ensure!(Instant::now() < deadline, "secret-fs goes on");
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+#[test]
 fn killed_secret_fs_is_back_and_new_opens_work_within_a_second() -> Result<()> {
     let node = cluster()?;
     let tasks = node.ok(&["service", "ps", "-q", "app"])?;

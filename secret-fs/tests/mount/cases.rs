@@ -294,6 +294,19 @@ pub(crate) fn second_task_shares_the_payload_and_outlives_the_first() {
     assert_eq!(lab.status().payload_bytes, 0);
 }
 
+pub(crate) fn last_connection_ends_it_where_no_task_has_secrets() {
+    let (mut lab, cluster) = (Lab::start(), Cluster::new());
+    let task = lab.publish(&cluster, &[(&cluster.seal("pw", b"hunter2"), "pw")]);
+
+    lab.control.hang_up();
+    lab.control = Control::connect(&lab.socket()).0;
+    assert_eq!(lab.status().tasks.len(), 1, "a task keeps it");
+    assert_eq!(lab.control.ask(&Request::Retract { task }), Response::Done);
+    lab.control.hang_up();
+
+    assert!(lab.process.wait().unwrap().success());
+}
+
 pub(crate) fn open_without_a_record_is_refused() {
     let (lab, cluster, mut container) = (Lab::start(), Cluster::new(), Container::start("record"));
     let task = lab.publish(&cluster, &[(&cluster.seal("pw", b"hunter2"), "pw")]);

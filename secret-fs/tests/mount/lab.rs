@@ -164,6 +164,11 @@ impl Control {
         }
     }
 
+    /// Ends the connection, as a secretd that ends does.
+    pub(crate) fn hang_up(&self) {
+        self.0.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
     pub(crate) fn ask(&self, request: &Request) -> Response {
         self.ask_with(request, &[])
     }

@@ -39,6 +39,7 @@ const CASES: &[Case] = &cases![
     cases::older_epoch_is_refused
     cases::targets_that_collide_publish_nothing
     cases::second_task_shares_the_payload_and_outlives_the_first
+    cases::last_connection_ends_it_where_no_task_has_secrets
     cases::open_without_a_record_is_refused
     cases::memory_file_is_filled_without_a_mount
     cases::unmounted_task_shows_as_not_attached_and_attaches_again

@@ -61,6 +61,11 @@ impl ContainerRuntime {
         Self { config, images, backend, secrets_socket }
     }
 
+    /// Tidies up before this process ends: where no container is left, no control group is either.
+    pub fn close(&self) {
+        clean::empty_cgroup(&self.config.cgroup_parent);
+    }
+
     fn task_dir(&self, task: &TaskId) -> Utf8PathBuf {
         self.config.run_dir.join("tasks").join(task.to_string())
     }

@@ -51,6 +51,13 @@ pub(super) fn cgroup(path: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a control group that holds nothing any more, in every hierarchy; one that does is left.
+pub(super) fn empty_cgroup(path: &str) {
+    for directory in hierarchies().map(|root| root.join(path.trim_start_matches('/'))) {
+        let _ = std::fs::remove_dir(directory);
+    }
+}
+
 /// The file disappears while it is read when its group does.
 fn gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV)
