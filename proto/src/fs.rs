@@ -157,8 +157,13 @@ pub enum Response {
     },
     /// Done.
     Done,
-    /// To [`Request::Publish`] and [`Request::Update`]: done, and these are the targets whose bytes are new or gone.
-    Changed(Vec<Target>),
+    /// To [`Request::Publish`] and [`Request::Update`]: done.
+    Changed {
+        /// The targets whose bytes are new or gone.
+        targets: Vec<Target>,
+        /// Whether a mount of the task is served.
+        attached: bool,
+    },
     /// To [`Request::Status`].
     Status(Status),
     /// Refused; nothing has changed.

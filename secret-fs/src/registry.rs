@@ -173,6 +173,11 @@ impl Registry {
         }
     }
 
+    /// Whether a mount of the task is served.
+    pub(crate) fn is_attached(&self, task: TaskId) -> bool {
+        self.tasks.get(&task).is_some_and(|known| known.attachment.is_some())
+    }
+
     /// Whether no task has secrets.
     pub(crate) fn is_idle(&self) -> bool {
         self.tasks.is_empty()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::net::{Shutdown, UCred};
 use secretd_proto::fs::{CgroupPaths, PROTOCOL, Refusal, Request, Response, Status, Target};
 use secretd_proto::id::TaskId;
@@ -116,12 +116,14 @@ impl Server {
                 Ok(Response::Done)
             }
             Request::Publish { task, cluster, node, grants } => {
-                let done = self.registry.lock().publish(task, cluster, node, &grants);
-                changed(done)
+                let mut registry = self.registry.lock();
+                let done = registry.publish(task, cluster, node, &grants)?;
+                Ok(changed(registry, task, done))
             }
             Request::Update { task, grants } => {
-                let done = self.registry.lock().update(task, &grants);
-                changed(done)
+                let mut registry = self.registry.lock();
+                let done = registry.update(task, &grants)?;
+                Ok(changed(registry, task, done))
             }
             Request::Retract { task } => {
                 let notices = self.registry.lock().retract(task);
@@ -208,10 +210,12 @@ impl Server {
     }
 }
 
-fn changed(done: Result<(Vec<Target>, Notices), Refusal>) -> Result<Response, Refusal> {
-    let (targets, notices) = done?;
+/// The kernel is notified without the lock.
+fn changed(registry: MutexGuard<'_, Registry>, task: TaskId, (targets, notices): (Vec<Target>, Notices)) -> Response {
+    let attached = registry.is_attached(task);
+    drop(registry);
     notify(notices);
-    Ok(Response::Changed(targets))
+    Response::Changed { targets, attached }
 }
 
 fn notify(notices: Notices) {

@@ -25,7 +25,7 @@ pub(crate) fn container_reads_its_secrets_with_owner_and_mode() {
     lab.control.ask(&user.store());
     lab.control.ask(&password.store());
     let targets = grants.iter().map(|grant| grant.target.clone()).collect();
-    assert_eq!(lab.control.ask(&cluster.publish(task, grants)), Response::Changed(targets));
+    assert_eq!(lab.control.ask(&cluster.publish(task, grants)), Response::Changed { targets, attached: false });
     let mount = lab.mount(task, &container.cgroup);
 
     assert_eq!(container.tell(&format!("list {}", mount.file(""))), "ok ..data db user");
@@ -88,7 +88,8 @@ pub(crate) fn rotation_wakes_watchers_and_open_files_keep_their_version() {
     let changed = lab.control.ask(&Request::Update { task, grants });
     mount.wake("pw");
 
-    assert_eq!(changed, Response::Changed(vec![Target::Relative("pw".into())]));
+    let targets = vec![Target::Relative("pw".into())];
+    assert_eq!(changed, Response::Changed { targets, attached: true });
     assert_eq!(container.tell("events MOVED_TO"), "ok MODIFY:pw CLOSE_WRITE:pw MOVED_TO:..data");
     assert!(container.tell(&format!("stat {}", mount.file("pw"))).contains(" 18 "));
     assert_eq!(container.cat(&mount.file("pw")), Ok(b"second, and longer".to_vec()));
@@ -113,7 +114,7 @@ pub(crate) fn reads_during_rotations_give_whole_versions() {
         let next = cluster.seal_version(first.binding.secret, "pw", u64::from(version), &bytes(version));
         lab.control.ask(&next.store());
         let grants = vec![cluster.grant(&lab, &next, task, "pw", u64::from(version))];
-        assert!(matches!(lab.control.ask(&Request::Update { task, grants }), Response::Changed(_)));
+        assert!(matches!(lab.control.ask(&Request::Update { task, grants }), Response::Changed { .. }));
         mount.wake("pw");
     }
 
@@ -233,7 +234,7 @@ pub(crate) fn broken_seal_publishes_nothing() {
     let status = lab.status();
     assert_eq!((status.tasks.len(), status.payload_bytes), (0, 0));
     lab.control.ask(&bad.store());
-    assert!(matches!(lab.control.ask(&publish(grant("bad"))), Response::Changed(_)));
+    assert!(matches!(lab.control.ask(&publish(grant("bad"))), Response::Changed { .. }));
 }
 
 pub(crate) fn older_epoch_is_refused() {
@@ -244,15 +245,15 @@ pub(crate) fn older_epoch_is_refused() {
     let at = |epoch| cluster.publish(task, vec![cluster.grant(&lab, &secret, task, "pw", epoch)]);
     lab.control.ask(&secret.store());
 
-    assert!(matches!(lab.control.ask(&at(5)), Response::Changed(_)));
+    assert!(matches!(lab.control.ask(&at(5)), Response::Changed { .. }));
     assert_eq!(lab.control.refusal(&at(4)), Refusal::OldEpoch(id, 4));
-    assert_eq!(lab.control.ask(&at(5)), Response::Changed(vec![]));
+    assert_eq!(lab.control.ask(&at(5)), Response::Changed { targets: vec![], attached: false });
     let update = Request::Update { task, grants: vec![cluster.grant(&lab, &secret, task, "pw", 3)] };
     assert_eq!(lab.control.refusal(&update), Refusal::OldEpoch(id, 3));
     lab.control.ask(&Request::Retract { task });
     lab.control.ask(&secret.store());
     assert_eq!(lab.control.refusal(&at(4)), Refusal::OldEpoch(id, 4));
-    assert!(matches!(lab.control.ask(&at(6)), Response::Changed(_)));
+    assert!(matches!(lab.control.ask(&at(6)), Response::Changed { .. }));
 }
 
 pub(crate) fn targets_that_collide_publish_nothing() {
@@ -280,7 +281,7 @@ pub(crate) fn second_task_shares_the_payload_and_outlives_the_first() {
     let second = TaskId::random();
     let absolute = cluster.grant(&lab, &secret, second, "/etc/pw", 1);
     let grants = vec![cluster.grant(&lab, &secret, second, "pw", 1), absolute];
-    assert!(matches!(lab.control.ask(&cluster.publish(second, grants)), Response::Changed(_)));
+    assert!(matches!(lab.control.ask(&cluster.publish(second, grants)), Response::Changed { .. }));
     let mount = lab.mount(second, &container.cgroup);
     assert_eq!(lab.status().payload_bytes, 7);
 

@@ -73,7 +73,7 @@ impl Lab {
             assert_eq!(self.control.ask(&secret.store()), Response::Done);
         }
         match self.control.ask(&cluster.publish(task, grants)) {
-            Response::Changed(targets) => assert_eq!(targets.len(), secrets.len()),
+            Response::Changed { targets, .. } => assert_eq!(targets.len(), secrets.len()),
             other => panic!("{other:?}"),
         }
         task

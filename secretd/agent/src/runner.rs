@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use secretd_core::seam::clock::Clock;
 use secretd_core::seam::runtime::{ContainerError, Runtime};
-use secretd_core::seam::secret_mount::{SecretMount, SecretMountError};
+use secretd_core::seam::secret_mount::{Mounted, SecretMount, SecretMountError};
 use secretd_core::task::{ContainerStatus, Task, TaskState, TaskStatus};
 use secretd_proto::id::{NodeId, TaskId};
 use secretd_proto::shim::{Phase, Status};
@@ -22,7 +22,7 @@ use self::beginning::{Beginning, beginning};
 use self::end::End;
 use crate::assignment::GrantTold;
 use crate::report::Reports;
-use crate::secrets::{ApplyError, Applying, Mounted, PATIENCE, Payloads};
+use crate::secrets::{ApplyError, Applying, PATIENCE, Payloads};
 
 /// Before what failed is tried again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -123,7 +123,7 @@ impl Runner {
             wanted,
             container: None,
             secret_backend: String::new(),
-            mounted: Mounted::Here,
+            mounted: Mounted::Served,
             applied: Some(Vec::new()),
             retry: None,
         }

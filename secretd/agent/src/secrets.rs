@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use secretd_core::seam::secret_mount::{SecretMount, SecretMountError, TaskSecrets};
+use secretd_core::seam::secret_mount::{Mounted, SecretMount, SecretMountError, TaskSecrets};
 use secretd_core::task::Task;
 use secretd_proto::fs::{Grant, ParseTargetError, Refusal, Target};
 use secretd_proto::id::NodeId;
@@ -94,19 +94,12 @@ pub(crate) struct Applying<'a> {
     pub(crate) told: &'a [GrantTold],
 }
 
-/// Whether the container's mount belongs to an earlier run of secret-fs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mounted {
-    Here,
-    Before,
-}
-
 impl Applying<'_> {
     /// Makes the secrets in secret-fs, for a container that is yet to be made.
     pub(crate) async fn publish(self) -> Result<(), ApplyError> {
         let grants = self.grants()?;
         self.hand_over(&grants).await?;
-        self.ask(Ask::Publish, &grants).await
+        self.ask(Ask::Publish, &grants).await.map(drop)
     }
 
     /// Brings the secrets of a container that is there to what is granted now: new versions, fewer of them, or all of
@@ -119,15 +112,18 @@ impl Applying<'_> {
                 if grants.is_empty() {
                     return Ok(()); // nothing is left to be read, and nothing is granted
                 }
-                *mounted = Mounted::Before;
                 self.ask(Ask::Publish, &grants).await?;
+                *mounted = Mounted::Not;
             }
-            Err(ApplyError::Mount(SecretMountError::Shim(_))) if *mounted == Mounted::Before => {} // its mount is dead
-            answer => answer?,
+            answer => {
+                if answer? == Mounted::Not {
+                    *mounted = Mounted::Not;
+                }
+            }
         }
-        if *mounted == Mounted::Before {
+        if *mounted == Mounted::Not {
             self.mount.remount(&self.task.id).await?;
-            *mounted = Mounted::Here;
+            *mounted = Mounted::Served;
         }
         Ok(())
     }
@@ -173,7 +169,7 @@ impl Applying<'_> {
     }
 
     /// secret-fs drops what nobody uses, and all of it when it restarts: it is given again what it says it lacks.
-    async fn ask(&self, ask: Ask, grants: &[Grant]) -> Result<(), ApplyError> {
+    async fn ask(&self, ask: Ask, grants: &[Grant]) -> Result<Mounted, ApplyError> {
         for _ in grants {
             match self.ask_once(ask, grants).await {
                 Err(ApplyError::Mount(SecretMountError::Refused(Refusal::NotStored(secret, version)))) => {
@@ -186,14 +182,15 @@ impl Applying<'_> {
         self.ask_once(ask, grants).await
     }
 
-    async fn ask_once(&self, ask: Ask, grants: &[Grant]) -> Result<(), ApplyError> {
+    async fn ask_once(&self, ask: Ask, grants: &[Grant]) -> Result<Mounted, ApplyError> {
         let (task, grants) = (&self.task.id, grants.to_vec());
         match ask {
             Ask::Publish => {
                 let cluster = self.told.first().ok_or(ApplyError::NotGranted)?.cluster;
-                Ok(self.mount.publish(task, TaskSecrets { cluster, node: self.node, grants }).await?)
+                self.mount.publish(task, TaskSecrets { cluster, node: self.node, grants }).await?;
+                Ok(Mounted::Not)
             }
-            Ask::Update => Ok(self.mount.update(task, grants).await.map(drop)?),
+            Ask::Update => Ok(self.mount.update(task, grants).await?),
         }
     }
 }

@@ -6,14 +6,16 @@ mod connection;
 mod probe;
 mod process;
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
+use parking_lot::Mutex;
 use secretd_core::node::SecretsStatus;
-use secretd_core::seam::secret_mount::{SecretMount, SecretMountError, TaskSecrets};
+use secretd_core::seam::secret_mount::{Mounted, SecretMount, SecretMountError, TaskSecrets};
 use secretd_proto::fs::{Grant, Request, Response, Target};
 use secretd_proto::id::{SecretId, TaskId};
 use secretd_proto::shim;
@@ -23,7 +25,7 @@ pub use self::audit_log::AuditLog;
 use self::connection::Connection;
 pub use self::probe::{BackendChoice, probe};
 use crate::container::shim_client;
-use crate::shim_config::SOCKET;
+use crate::shim_config::{Backend, SOCKET};
 
 /// How secret-fs is run.
 #[derive(Debug, Clone)]
@@ -58,6 +60,9 @@ pub struct SecretFs {
     status: watch::Sender<SecretsStatus>,
     /// Taken for the time of a call. A call that is cancelled leaves none, and the next one connects anew.
     calls: Arc<tokio::sync::Mutex<Option<Connection>>>,
+    /// Paths of each task that have changed and whose watchers were not told yet: an update that failed there is made
+    /// again, and secret-fs finds nothing new then.
+    unwoken: Arc<Mutex<HashMap<TaskId, BTreeSet<String>>>>,
 }
 
 impl SecretFs {
@@ -69,7 +74,13 @@ impl SecretFs {
             backend_reason: backend.reason.clone(),
             ..SecretsStatus::default()
         };
-        Self { config: Arc::new(config), backend, status: watch::Sender::new(status), calls: Arc::default() }
+        Self {
+            config: Arc::new(config),
+            backend,
+            status: watch::Sender::new(status),
+            calls: Arc::default(),
+            unwoken: Arc::default(),
+        }
     }
 
     /// What serves the secrets of this node.
@@ -166,7 +177,7 @@ impl SecretFs {
         *slot = Some(connection);
         match response {
             Response::Refused(refusal) => Err(refusal.into()),
-            Response::Hello { .. } | Response::Done | Response::Changed(_) | Response::Status(_) => Ok(response),
+            Response::Hello { .. } | Response::Done | Response::Changed { .. } | Response::Status(_) => Ok(response),
         }
     }
 
@@ -199,15 +210,25 @@ impl SecretMount for SecretFs {
         self.ask(&Request::Publish { task: *task, cluster, node, grants }).await.map(drop)
     }
 
-    async fn update(&self, task: &TaskId, grants: Vec<Grant>) -> Result<Vec<Target>, SecretMountError> {
-        let Response::Changed(targets) = self.ask(&Request::Update { task: *task, grants }).await? else {
-            return Ok(Vec::new());
+    async fn update(&self, task: &TaskId, grants: Vec<Grant>) -> Result<Mounted, SecretMountError> {
+        let request = Request::Update { task: *task, grants };
+        let Response::Changed { targets, attached } = self.ask(&request).await? else {
+            return Err(SecretMountError::Unreachable);
         };
-        if !targets.is_empty() {
-            let paths = targets.iter().map(Target::path_in_filesystem).collect();
+        let paths: Vec<String> = {
+            let mut unwoken = self.unwoken.lock();
+            let waiting = unwoken.entry(*task).or_default();
+            waiting.extend(targets.iter().map(Target::path_in_filesystem));
+            waiting.iter().cloned().collect()
+        };
+        if self.backend.backend == Backend::Fuse && !attached {
+            return Ok(Mounted::Not);
+        }
+        if !paths.is_empty() {
             self.ask_shim(task, shim::Request::Wake { paths }).await?;
         }
-        Ok(targets)
+        self.unwoken.lock().remove(task);
+        Ok(Mounted::Served)
     }
 
     async fn remount(&self, task: &TaskId) -> Result<(), SecretMountError> {
@@ -215,6 +236,7 @@ impl SecretMount for SecretFs {
     }
 
     async fn retract(&self, task: &TaskId) -> Result<(), SecretMountError> {
+        self.unwoken.lock().remove(task);
         self.ask(&Request::Retract { task: *task }).await.map(drop)
     }
 }

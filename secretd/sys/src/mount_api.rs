@@ -70,6 +70,13 @@ pub enum MountError {
     },
 }
 
+impl MountError {
+    /// Whether it says that nothing is mounted there.
+    pub fn is_no_mount(&self) -> bool {
+        matches!(self, Self::Detach { source, .. } if source.kind() == io::ErrorKind::InvalidInput)
+    }
+}
+
 /// Who may use a FUSE mount, as the kernel checks it.
 #[derive(Debug, Clone, Copy)]
 pub struct FuseOwner {

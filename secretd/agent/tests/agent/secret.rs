@@ -100,6 +100,17 @@ async fn a_restart_of_secret_fs_is_repaired_without_touching_the_container() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mount_that_nobody_serves_is_replaced_with_the_next_update() {
+    let id = task_id(1);
+    let world = running(id).await;
+    world.mount.lose_mount(id);
+
+    world.manager.tell(vec![give_secret(2), give_grant(id, 2, KEY)]);
+
+    world.until(|world| world.mount.calls().ends_with(&[Call::Update, Call::Remount])).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mount_that_could_not_be_replaced_is_replaced_later() {
     let id = task_id(1);
     let world = running(id).await;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use secretd_proto::fs::{Grant, Refusal, Target};
+use secretd_proto::fs::{Grant, Refusal};
 use secretd_proto::id::{SecretId, TaskId};
 use tokio::sync::watch;
 
 use crate::node::SecretsStatus;
-use crate::seam::secret_mount::{SecretMount, SecretMountError, TaskSecrets};
+use crate::seam::secret_mount::{Mounted, SecretMount, SecretMountError, TaskSecrets};
 
 /// A secret-fs in memory. Clones share it.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ struct State {
     published: BTreeMap<TaskId, TaskSecrets>,
     calls: Vec<Call>,
     failures: VecDeque<(Call, SecretMountError)>,
+    /// Tasks whose mount nobody serves.
+    lost: BTreeSet<TaskId>,
     is_down: bool,
 }
 
@@ -51,6 +53,11 @@ impl FakeSecretMount {
     pub fn new(key: &[u8]) -> Self {
         let status = SecretsStatus { backend: "fuse".to_owned(), public_key: key.to_vec(), ..SecretsStatus::default() };
         Self { state: Arc::default(), status: Arc::new(watch::Sender::new(status)) }
+    }
+
+    /// Nobody serves the task's mount any more, though it is published.
+    pub fn lose_mount(&self, task: TaskId) {
+        self.state.lock().lost.insert(task);
     }
 
     /// A new run with a new key: everything stored and published is gone.
@@ -145,31 +152,28 @@ impl SecretMount for FakeSecretMount {
         Ok(())
     }
 
-    async fn update(&self, task: &TaskId, grants: Vec<Grant>) -> Result<Vec<Target>, SecretMountError> {
+    async fn update(&self, task: &TaskId, grants: Vec<Grant>) -> Result<Mounted, SecretMountError> {
         self.called(Call::Update)?;
         let mut state = self.state.lock();
         if !state.published.contains_key(task) {
             return Err(Refusal::UnknownTask(*task).into());
         }
         self.open(&mut state, &grants)?;
-        let Some(secrets) = state.published.get_mut(task) else { return Ok(Vec::new()) };
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            secrets.grants.drain(..).partition(|known| grants.iter().any(|grant| grant.target == known.target));
-        secrets.grants = kept;
-        let mut changed: Vec<Target> = gone.into_iter().map(|grant| grant.target).collect();
-        for grant in grants {
-            for known in secrets.grants.iter_mut().filter(|known| known.target == grant.target) {
-                if known.version != grant.version {
-                    changed.push(grant.target.clone());
+        if let Some(secrets) = state.published.get_mut(task) {
+            secrets.grants.retain(|known| grants.iter().any(|grant| grant.target == known.target));
+            for grant in grants {
+                for known in secrets.grants.iter_mut().filter(|known| known.target == grant.target) {
+                    *known = grant.clone();
                 }
-                *known = grant.clone();
             }
         }
-        Ok(changed)
+        Ok(if state.lost.contains(task) { Mounted::Not } else { Mounted::Served })
     }
 
-    async fn remount(&self, _task: &TaskId) -> Result<(), SecretMountError> {
-        self.called(Call::Remount)
+    async fn remount(&self, task: &TaskId) -> Result<(), SecretMountError> {
+        self.called(Call::Remount)?;
+        self.state.lock().lost.remove(task);
+        Ok(())
     }
 
     async fn retract(&self, task: &TaskId) -> Result<(), SecretMountError> {

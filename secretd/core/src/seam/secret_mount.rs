@@ -9,7 +9,7 @@
 //! [`Runtime::prepare`]: super::runtime::Runtime::prepare
 
 use async_trait::async_trait;
-use secretd_proto::fs::{Grant, Refusal, Target};
+use secretd_proto::fs::{Grant, Refusal};
 use secretd_proto::id::{ClusterId, NodeId, SecretId, TaskId};
 use tokio::sync::watch;
 
@@ -47,6 +47,15 @@ impl SecretMountError {
     }
 }
 
+/// Whether the container's mount is one of the present run of secret-fs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounted {
+    /// It is.
+    Served,
+    /// Nobody serves it: it is to be replaced.
+    Not,
+}
+
 /// The secret mounts of this node.
 #[async_trait]
 pub trait SecretMount: Send + Sync + std::fmt::Debug {
@@ -59,8 +68,8 @@ pub trait SecretMount: Send + Sync + std::fmt::Debug {
     /// Makes the task's secrets, all or none.
     async fn publish(&self, task: &TaskId, secrets: TaskSecrets) -> Result<(), SecretMountError>;
     /// Gives existing files a new version, withdraws the files that are not among `grants` (from open files too), and
-    /// wakes the watchers in the container.
-    async fn update(&self, task: &TaskId, grants: Vec<Grant>) -> Result<Vec<Target>, SecretMountError>;
+    /// wakes the watchers in the container. Made again after an error, it does what is left.
+    async fn update(&self, task: &TaskId, grants: Vec<Grant>) -> Result<Mounted, SecretMountError>;
     /// After a restart of secret-fs and `publish`: replaces the mount of a running container in place.
     async fn remount(&self, task: &TaskId) -> Result<(), SecretMountError>;
     /// Ends all reading and wipes.

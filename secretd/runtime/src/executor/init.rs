@@ -50,7 +50,7 @@ pub(super) fn stay() -> Result<(), InitError> {
 fn no_room(error: ChildError) -> InitError {
     match error {
         ChildError::Fork(source) if source.kind() == std::io::ErrorKind::WouldBlock => InitError::Limit,
-        error => InitError::Split(error),
+        error @ (ChildError::Threads | ChildError::Fork(_) | ChildError::Wait(_)) => InitError::Split(error),
     }
 }
 

@@ -88,7 +88,7 @@ fn ask(stream: &UnixStream, request: &Request, descriptors: &[BorrowedFd<'_>]) -
     frame::send(stream, request, descriptors).map_err(io::Error::other)?;
     match frame::receive(stream).map_err(io::Error::other)? {
         (Response::Refused(refusal), _) => Err(io::Error::other(refusal)),
-        (Response::Hello { .. } | Response::Done | Response::Changed(_) | Response::Status(_), _) => Ok(()),
+        (Response::Hello { .. } | Response::Done | Response::Changed { .. } | Response::Status(_), _) => Ok(()),
     }
 }
 

@@ -25,7 +25,7 @@ impl Connection {
         match frames::receive(&mut stream).await? {
             Response::Hello { protocol: PROTOCOL, public_key } => Ok(Self { stream, public_key }),
             Response::Refused(refusal) => Err(io::Error::other(refusal)),
-            Response::Hello { .. } | Response::Done | Response::Changed(_) | Response::Status(_) => {
+            Response::Hello { .. } | Response::Done | Response::Changed { .. } | Response::Status(_) => {
                 Err(io::Error::other("secret-fs speaks another protocol: install the one of the same release"))
             }
         }

@@ -108,7 +108,10 @@ impl Secrets {
     /// A new mount in place of one whose server is gone.
     pub(super) fn remount(&mut self) -> Result<(), SecretsError> {
         // The old one is gone from here at once, and in the container when the new one is ready.
-        mount_api::detach(self.private.as_str())?;
+        match mount_api::detach(self.private.as_str()) {
+            Err(error) if !error.is_no_mount() => return Err(error.into()),
+            _ => {} // an earlier attempt may have got this far
+        }
         self.mount(Place::Replace)
     }
 
@@ -182,13 +185,13 @@ impl Secrets {
         match frame::receive(&socket)?.0 {
             Response::Hello { .. } => {}
             Response::Refused(refusal) => return Err(refusal.into()),
-            Response::Done | Response::Changed(_) | Response::Status(_) => return Err(SecretsError::Answer),
+            Response::Done | Response::Changed { .. } | Response::Status(_) => return Err(SecretsError::Answer),
         }
         frame::send(&socket, request, descriptors)?;
         match frame::receive(&socket)?.0 {
             Response::Done => Ok(()),
             Response::Refused(refusal) => Err(refusal.into()),
-            Response::Hello { .. } | Response::Changed(_) | Response::Status(_) => Err(SecretsError::Answer),
+            Response::Hello { .. } | Response::Changed { .. } | Response::Status(_) => Err(SecretsError::Answer),
         }
     }
 

@@ -114,7 +114,7 @@ impl Cluster {
     fn publish(&self, to: &SecretFs, task: TaskId, version: u64) {
         let grants = self.grants(to, task, version);
         let request = Request::Publish { task, cluster: self.id, node: self.node, grants };
-        assert!(matches!(to.ask(&request), Response::Changed(_)));
+        assert!(matches!(to.ask(&request), Response::Changed { .. }));
     }
 }
 
@@ -233,7 +233,9 @@ fn check(backend: Backend, name: &str) {
 
     let mut watcher = Watcher::start(shim.pid());
     let grants = cluster.grants(&server, task, 2);
-    let Response::Changed(changed) = server.ask(&Request::Update { task, grants }) else { panic!("no change") };
+    let Response::Changed { targets: changed, .. } = server.ask(&Request::Update { task, grants }) else {
+        panic!("no change")
+    };
     let paths = changed.iter().map(Target::path_in_filesystem).collect();
     shim.done(&shim::Request::Wake { paths });
 
