@@ -9,6 +9,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use secretd_sys::thread_group;
+
+/// Bytes that a file has less than.
+const LONGEST_FILE: usize = 64 * 1024;
 
 /// One waiting caller.
 #[derive(Debug)]
@@ -31,10 +35,9 @@ impl Caller {
 }
 
 /// The process of a thread, 0 where it is not known. Most callers are the first thread of theirs, which the kernel tells
-/// in a tenth of the time that it takes to write down a whole status: only such a thread has a process descriptor.
+/// in a tenth of the time that it takes to write down a whole status.
 fn process_of(thread: u32) -> io::Result<u32> {
-    let leader = i32::try_from(thread).ok().and_then(Pid::from_raw);
-    if leader.is_some_and(|leader| pidfd_open(leader, PidfdFlags::empty()).is_ok()) {
+    if thread_group::is_leader(thread)? {
         return Ok(thread);
     }
     let status = read(&format!("/proc/{thread}/status"))?;
@@ -80,11 +83,23 @@ impl Shim {
     }
 }
 
-/// The text of a small file of /proc.
+/// The text of a small file of /proc, which comes whole where there is room for it: less than that is the end.
 fn read(path: &str) -> io::Result<String> {
-    let mut text = String::with_capacity(1024);
-    File::open(path)?.take(64 * 1024).read_to_string(&mut text)?;
-    Ok(text)
+    let mut file = File::open(path)?;
+    let mut text = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        length += file.read(&mut text[length..])?;
+        if length < text.len() {
+            break;
+        }
+        if length >= LONGEST_FILE {
+            return Err(io::ErrorKind::FileTooLarge.into()); // a path that is cut would be another one
+        }
+        text.resize(text.len() * 2, 0);
+    }
+    text.truncate(length);
+    String::from_utf8(text).map_err(io::Error::other)
 }
 
 fn thread_group(status: &str) -> Option<u32> {

@@ -21,6 +21,7 @@ use crate::audit::{Audit, Outcome, Reason, Record};
 use crate::bounce::Bounce;
 use crate::caller::{Caller, Shim};
 use crate::clock;
+use crate::next_request::NextRequest;
 use crate::tree::{LINK_TARGET, SECRETS};
 use crate::view::{Attributes, Content, Kind, OpenRefused, ReadRefused, TaskView};
 
@@ -32,6 +33,7 @@ pub(crate) struct TaskFilesystem {
     pub(crate) shim: Shim,
     pub(crate) audit: Arc<Audit>,
     pub(crate) bounce: Arc<Bounce>,
+    pub(crate) next_request: NextRequest,
 }
 
 /// The kernel may keep names and attributes this long: it is told of every change.
@@ -181,6 +183,7 @@ impl Filesystem for TaskFilesystem {
         match opened {
             Ok(handle) => {
                 reply.opened(FileHandle(handle), FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH);
+                self.next_request.expect();
             }
             Err(errno) => reply.error(errno),
         }

@@ -14,6 +14,7 @@ mod caller;
 mod clock;
 mod connections;
 mod filesystem;
+mod next_request;
 mod node_key;
 mod payload;
 mod protection;

@@ -20,6 +20,7 @@ use crate::bounce::Bounce;
 use crate::caller::Shim;
 use crate::connections::Connections;
 use crate::filesystem::TaskFilesystem;
+use crate::next_request::NextRequest;
 use crate::node_key::NodeKey;
 use crate::protection::Protections;
 use crate::registry::{Notices, Registry};
@@ -156,7 +157,9 @@ impl Server {
         };
         let shim = Shim::hold(peer.pid).map_err(|error| Refusal::Descriptor(error.to_string()))?;
         let (audit, bounce) = (Arc::clone(&self.audit), Arc::clone(&self.bounce));
-        let filesystem = TaskFilesystem { view: Arc::clone(&view), cgroup, shim, audit, bounce };
+        let next_request =
+            device.try_clone().map(NextRequest::of).map_err(|error| Refusal::Descriptor(error.to_string()))?;
+        let filesystem = TaskFilesystem { view: Arc::clone(&view), cgroup, shim, audit, bounce, next_request };
 
         let over = Arc::new(AtomicBool::new(false));
         let ended = {

@@ -11,3 +11,4 @@ pub mod mount_api;
 pub mod seccomp_filter;
 pub mod secret_memory;
 pub mod spawn;
+pub mod thread_group;
