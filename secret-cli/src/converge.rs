@@ -19,6 +19,8 @@ pub(crate) struct Progress {
     pub(crate) wanted: u64,
     /// A line for each slot.
     pub(crate) slots: BTreeMap<u64, String>,
+    /// The newest error, while not all run.
+    pub(crate) trouble: Option<String>,
     pub(crate) state: State,
 }
 
@@ -70,13 +72,18 @@ pub(crate) fn progress(service: &Service, tasks: &[Task]) -> Progress {
     let state = match update(service) {
         (Update::Paused, message) => State::Stuck(format!("service update paused: {message}")),
         (Update::RollbackPaused, message) => State::Stuck(format!("service rollback paused: {message}")),
-        (Update::RollbackStarted | Update::RollbackCompleted, message) if running + done == wanted && others == 0 => {
-            State::RolledBack(message)
-        }
+        (Update::RollbackStarted | Update::RollbackCompleted, message) if is_settled => State::RolledBack(message),
         _ if is_settled => State::Converged,
         _ => stuck.map_or(State::Working, State::Stuck),
     };
-    Progress { running, wanted, slots, state }
+    let trouble = if running + done == wanted { None } else { newest_error(service, tasks) };
+    Progress { running, wanted, slots, trouble, state }
+}
+
+fn newest_error(service: &Service, tasks: &[Task]) -> Option<String> {
+    let has_error = |task: &&Task| task.status.as_ref().is_some_and(|status| !status.error.is_empty());
+    let troubled = tasks.iter().filter(|task| is_current(service, task)).filter(has_error);
+    troubled.max_by_key(|task| age(task)).map(|task| format!("{} {}", name(task), describe(task)))
 }
 
 fn update(service: &Service) -> (Update, String) {
@@ -93,8 +100,10 @@ fn goes_on(service: &Service) -> bool {
     under_way && action != FailureAction::Pause
 }
 
+/// Whether the task runs what the service wants. A service that went back to an equal specification replaces nothing.
 fn is_current(service: &Service, task: &Task) -> bool {
-    task.spec_version == service.spec_version && task.slot <= replicas(&service.spec.clone().unwrap_or_default())
+    let spec = service.spec.clone().unwrap_or_default();
+    task.slot <= replicas(&spec) && (task.spec_version == service.spec_version || task.spec == spec.task)
 }
 
 fn is_alive(task: &Task) -> bool {

@@ -187,7 +187,12 @@ impl Node {
         self.ok_with(arguments, b"")
     }
 
-    /// The same, with `stdin`.
+    /// Creates a service and waits until its tasks run, not until they have stayed up for a while: its id.
+    pub fn create_service(&self, arguments: &[&str]) -> Result<String> {
+        self.ok(&[&["service", "create", "--update-monitor", "0s"], arguments].concat())
+    }
+
+    /// The same as [`Self::ok`], with `stdin`.
     pub fn ok_with(&self, arguments: &[&str], stdin: &[u8]) -> Result<String> {
         let answer = self.sctl(arguments, stdin)?;
         ensure!(answer.status.success(), "sctl {arguments:?}: {answer:?}\n--- secretd\n{}", tail(&self.log()));

@@ -22,8 +22,7 @@ fn rotated_log_has_a_record_of_every_read() -> Result<()> {
     std::fs::write(config.path(), "[audit]\nmax-size = 4096\nmax-files = 50\n")?;
     let node = Node::cluster_with(&["--config", &config.path().to_string_lossy()])?;
     node.ok_with(&["secret", "create", "pw", "-"], b"secret\n")?;
-    let create = ["service", "create", "--name", "app", "--secret", "pw", "busybox:1", "sleep", "1000"];
-    node.ok(&create)?;
+    node.create_service(&["--name", "app", "--secret", "pw", "busybox:1", "sleep", "1000"])?;
     let script = format!("for i in $(seq {OPENS}); do read -r x < /run/secrets/pw; done");
 
     // The size is looked at now and then: reads go on until there are three files, and then some more.

@@ -33,7 +33,7 @@ fn taken_name_is_a_conflict_and_the_first_is_untouched() -> Result<()> {
 
     ensure!(line.contains("secret s already exists"), "{line}");
     ensure!(node.ok(&["secret", "inspect", "s"])? == before);
-    node.ok(&["service", "create", "--name", "app", "--secret", "s", "busybox:1", "sleep", "1000"])?;
+    node.create_service(&["--name", "app", "--secret", "s", "busybox:1", "sleep", "1000"])?;
     ensure!(node.ok(&["exec", "app.1", "cat", "/run/secrets/s"])? == "first");
     let line = node.refused(4, &["service", "create", "--detach", "--name", "app", "busybox:1"], b"")?;
     ensure!(line.contains("app"), "{line}");

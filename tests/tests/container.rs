@@ -15,10 +15,10 @@ fn field(status: &str, name: &str) -> String {
 
 /// A service `app` with these flags that runs `SERVER`.
 fn serve(node: &Node, flags: &[&str]) -> Result<()> {
-    let mut arguments = vec!["service", "create", "--name", "app"];
+    let mut arguments = vec!["--name", "app"];
     arguments.extend(flags);
     arguments.extend(["busybox:1", "sh", "-c", SERVER]);
-    node.ok(&arguments).map(drop)
+    node.create_service(&arguments).map(drop)
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn memory_beyond_the_limit_ends_the_task_and_says_so() -> Result<()> {
     ];
     node.ok(&[&arguments[..], &[hungry]].concat())?;
 
-    node.ok(&["service", "create", "--name", "limits", "--limit-pids", "20", "busybox:1", "sleep", "1000"])?;
+    node.create_service(&["--name", "limits", "--limit-pids", "20", "busybox:1", "sleep", "1000"])?;
     // The log of a task that has ended is whole: following it ends with the service.
     let forks = node.sctl(&["exec", "limits.1", "sh", "-c", "for i in $(seq 40); do sleep 100 & done"], b"")?;
     ensure!(forks.stderr.contains("fork"), "{forks:?}");
@@ -205,7 +205,7 @@ fn commands_have_their_input_output_terminal_and_exit_code() -> Result<()> {
 fn logs_are_told_by_stream_tail_and_task() -> Result<()> {
     let node = Node::cluster()?;
     let script = "mkfifo /tmp/go; for i in $(seq 5); do echo line $i; done; echo error >&2; read go < /tmp/go; echo ready; sleep 1000";
-    node.ok(&["service", "create", "--name", "app", "busybox:1", "sh", "-c", script])?;
+    node.create_service(&["--name", "app", "busybox:1", "sh", "-c", script])?;
     let mut logs = node
         .sctl_command(&["service", "logs", "--raw", "-f", "app"])
         .stdout(Stdio::piped())
@@ -238,7 +238,7 @@ fn network_is_loopback_alone_unless_it_is_the_hosts() -> Result<()> {
     let own = node.sctl(&["exec", "app.1", "nc", "-w", "1", "127.0.0.1", &port], b"")?;
     ensure!(own.code() == 1, "the host's loopback is reachable: {own:?}");
     node.ok(&["exec", "app.1", "sh", "-c", "echo hi | nc -l -p 9 & until echo | nc -w 1 127.0.0.1 9; do :; done"])?;
-    node.ok(&["service", "create", "--name", "host", "--network", "host", "busybox:1", "sleep", "1000"])?;
+    node.create_service(&["--name", "host", "--network", "host", "busybox:1", "sleep", "1000"])?;
     std::thread::scope(|scope| {
         let accept = scope.spawn(|| listener.accept().map(drop));
         node.ok(&["exec", "host.1", "nc", "-w", "20", "127.0.0.1", &port])?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 fn cluster() -> Result<(Node, i32)> {
     let node = Node::cluster()?;
     node.ok_with(&["secret", "create", "mine", "-"], b"plain-canary-51d2")?;
-    node.ok(&["service", "create", "--name", "app", "--secret", "mine", "busybox:1", "sleep", "1000"])?;
+    node.create_service(&["--name", "app", "--secret", "mine", "busybox:1", "sleep", "1000"])?;
     let pid = *node.processes("sleep").iter().find(|&&pid| in_container(pid)).context("the container's process")?;
     Ok((node, pid))
 }
@@ -69,7 +69,7 @@ fn each_open_in_the_container_is_recorded() -> Result<()> {
 #[test]
 fn container_without_the_grant_sees_nothing() -> Result<()> {
     let (node, _) = cluster()?;
-    node.ok(&["service", "create", "--name", "other", "busybox:1", "sleep", "1000"])?;
+    node.create_service(&["--name", "other", "busybox:1", "sleep", "1000"])?;
 
     let listing = node.sctl(&["exec", "other.1", "ls", "/run/secrets"], b"")?;
 

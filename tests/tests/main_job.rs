@@ -29,9 +29,7 @@ fn secret_reaches_the_container_and_a_new_version_reaches_it_live() -> Result<()
     let id = node.ok_with(&["secret", "create", "psql-pw", "-"], b"pw\n")?;
     ensure!(id.len() == 25, "not an id: {id:?}");
     node.ok(&["secret", "create", "--label", "env=prod", "tls-key", &key.to_string_lossy()])?;
-    node.ok(&[
-        "service",
-        "create",
+    node.create_service(&[
         "--name",
         "app",
         "--replicas",
@@ -83,7 +81,7 @@ fn secret_reaches_the_container_and_a_new_version_reaches_it_live() -> Result<()
 fn watchers_in_the_container_see_a_rotation_and_open_files_keep_their_version() -> Result<()> {
     let node = cluster_with_probe()?;
     node.ok_with(&["secret", "create", "token", "-"], b"one")?;
-    node.ok(&["service", "create", "--name", "app", "--secret", "token", "probe:1", "sleep", "1000"])?;
+    node.create_service(&["--name", "app", "--secret", "token", "probe:1", "sleep", "1000"])?;
     let mut watcher = node
         .sctl_command(&["exec", "app.1", "probe", "watch", "/run/secrets/token"])
         .stdin(Stdio::null())
@@ -128,9 +126,7 @@ fn watchers_in_the_container_see_a_rotation_and_open_files_keep_their_version() 
 fn targets_are_names_paths_and_absolute_paths_and_all_are_live() -> Result<()> {
     let node = Node::cluster()?;
     node.ok_with(&["secret", "create", "s", "-"], b"one")?;
-    node.ok(&[
-        "service",
-        "create",
+    node.create_service(&[
         "--name",
         "app",
         "--secret",
@@ -160,7 +156,7 @@ fn largest_secret_arrives_whole() -> Result<()> {
     let node = Node::cluster()?;
     let secret: Vec<u8> = (0..512_000_u32).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
     node.ok_with(&["secret", "create", "big", "-"], &secret)?;
-    node.ok(&["service", "create", "--name", "app", "--secret", "big", "busybox:1", "sleep", "1000"])?;
+    node.create_service(&["--name", "app", "--secret", "big", "busybox:1", "sleep", "1000"])?;
 
     let mut command = node.sctl_command(&["exec", "app.1", "dd", "if=/run/secrets/big", "bs=1M", "count=1"]);
     let output = command.stdin(Stdio::null()).output()?;

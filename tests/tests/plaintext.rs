@@ -69,7 +69,7 @@ fn disk_has_neither_values_nor_names() -> Result<()> {
     let mut node = Node::cluster()?;
     let (value, name, service, label) = (canary("value"), canary("name"), canary("svc"), canary("label"));
     node.ok_with(&["secret", "create", "--label", &format!("k={label}"), &name, "-"], value.as_bytes())?;
-    node.ok(&["service", "create", "--name", &service, "--secret", &name, "busybox:1", "sleep", "1000"])?;
+    node.create_service(&["--name", &service, "--secret", &name, "busybox:1", "sleep", "1000"])?;
     let second = canary("second");
     node.ok_with(&["secret", "update", &name, "-"], second.as_bytes())?;
     let task = format!("{service}.1");
@@ -97,7 +97,7 @@ fn memory_of_no_process_of_ours_has_plaintext_at_rest() -> Result<()> {
     node.ok_with(&["secret", "create", "s", "-"], value.as_bytes())?;
     // The container reads for itself: what `exec` or a log shows passes through secretd, as its user has asked for.
     let script = "for i in $(seq 20); do cat /run/secrets/s >/dev/null; done; echo done; sleep 1000";
-    node.ok(&["service", "create", "--name", "app", "--secret", "s", "busybox:1", "sh", "-c", script])?;
+    node.create_service(&["--name", "app", "--secret", "s", "busybox:1", "sh", "-c", script])?;
     let mut follower = node.sctl_command(&["service", "logs", "--raw", "-f", "app"]).stdout(Stdio::piped()).spawn()?;
     let line = BufReader::new(follower.stdout.take().context("stdout")?).lines().next();
     follower.kill()?;
@@ -122,7 +122,7 @@ fn memory_of_no_process_of_ours_has_plaintext_at_rest() -> Result<()> {
 fn processes_with_keys_leave_no_core_and_are_not_dumpable() -> Result<()> {
     let node = Node::cluster()?;
     node.ok_with(&["secret", "create", "s", "-"], b"x")?;
-    node.ok(&["service", "create", "--name", "app", "--secret", "s", "busybox:1", "sleep", "1000"])?;
+    node.create_service(&["--name", "app", "--secret", "s", "busybox:1", "sleep", "1000"])?;
 
     for name in ["secretd", "secret-fs"] {
         for pid in node.processes(name) {

@@ -17,9 +17,7 @@ fn database() -> Result<Node> {
     node.ok(&arguments)?;
     node.ok_with(&["secret", "create", "psql-pw", "-"], format!("{PASSWORD}\n").as_bytes())?;
     node.ok_with(&["secret", "create", "psql-user", "-"], b"shop")?;
-    node.ok(&[
-        "service",
-        "create",
+    node.create_service(&[
         "--name",
         "db",
         "--secret",

@@ -91,7 +91,7 @@ fn nothing_left(node: &Node) -> Result<()> {
 }
 
 fn runs(node: &Node, image: &str) -> Result<()> {
-    node.ok(&["service", "create", "--name", "app", "--restart-condition", "none", "--detach", image])?;
+    node.create_service(&["--name", "app", "--restart-condition", "none", "--detach", image])?;
     let mut logs = node.sctl_command(&["service", "logs", "--raw", "-f", "app"]).stdout(Stdio::piped()).spawn()?;
     let line = BufReader::new(logs.stdout.take().context("stdout")?).lines().next();
     logs.kill()?;

@@ -10,20 +10,7 @@ fn cluster() -> Result<Node> {
     node.ok_with(&["secret", "create", "s", "-"], b"one")?;
     let script =
         "trap 'exit 0' TERM; echo started; while :; do cat /run/secrets/s >/dev/null || echo FAILED; sleep 0.05; done";
-    node.ok(&[
-        "service",
-        "create",
-        "--name",
-        "app",
-        "--replicas",
-        "3",
-        "--secret",
-        "s",
-        "busybox:1",
-        "sh",
-        "-c",
-        script,
-    ])?;
+    node.create_service(&["--name", "app", "--replicas", "3", "--secret", "s", "busybox:1", "sh", "-c", script])?;
     Ok(node)
 }
 
@@ -77,8 +64,8 @@ fn clean_stop_of_secretd_leaves_containers_running() -> Result<()> {
 fn stop_of_a_node_without_containers_leaves_nothing_behind() -> Result<()> {
     let mut node = Node::cluster()?;
     node.ok_with(&["secret", "create", "s", "-"], b"one")?;
-    let create = ["service", "create", "--name", "app", "--secret", "s", "--stop-signal", "KILL", "busybox:1"];
-    node.ok(&[&create[..], &["sleep", "1000"]].concat())?;
+    let flags = ["--name", "app", "--secret", "s", "--stop-signal", "KILL"];
+    node.create_service(&[&flags[..], &["busybox:1", "sleep", "1000"]].concat())?;
     let groups = node.control_groups();
     ensure!(groups.len() > 1, "{groups:?}");
     node.ok(&["service", "rm", "app"])?;

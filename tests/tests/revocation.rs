@@ -20,9 +20,9 @@ fn node_with_stubborn_service() -> Result<Node> {
         node.ok_with(&["secret", "create", name, "-"], format!("value of {name}").as_bytes())?;
     }
     let secrets = ["--secret", "leaked", "--secret", "source=leaked,target=/etc/leaked", "--secret", "kept"];
-    let create = ["service", "create", "--name", "app", "--stop-grace-period", "100s"];
+    let flags = ["--name", "app", "--stop-grace-period", "100s"];
     // As its namespace's first process sleep ignores SIGTERM.
-    node.ok(&[&create[..], &secrets, &["probe:1", "sleep", "1000"]].concat())?;
+    node.create_service(&[&flags[..], &secrets, &["probe:1", "sleep", "1000"]].concat())?;
     Ok(node)
 }
 

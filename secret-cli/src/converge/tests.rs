@@ -74,6 +74,7 @@ fn running_tasks_are_counted_and_slots_described() {
     let progress = progress(&service(3, None), &tasks);
 
     assert_eq!((progress.running, progress.wanted), (1, 3));
+    assert_eq!(progress.trouble.as_deref(), Some("app.2 failed: no"));
     assert_eq!(progress.slots.into_values().collect::<Vec<_>>(), ["running", "failed: no", "new"]);
 }
 
@@ -111,4 +112,15 @@ fn paused_and_rolled_back_updates_are_told() {
     check(&updated(Update::RollbackStarted), &[], &State::Working);
     check(&updated(Update::RollbackStarted), &running, &State::RolledBack("why".to_owned()));
     check(&updated(Update::RollbackCompleted), &running, &State::RolledBack("why".to_owned()));
+}
+
+#[test]
+fn task_that_was_never_replaced_counts_after_a_rollback() {
+    let mut back = service(2, Some((Update::RollbackCompleted, FailureAction::Rollback)));
+    back.spec_version = 3;
+    let kept = task(1, 1, TaskState::Running, TaskState::Running, Condition::Any);
+    back.spec.as_mut().unwrap().task = kept.spec.clone();
+    let replaced = task(2, 3, TaskState::Running, TaskState::Running, Condition::Any);
+
+    check(&back, &[kept, replaced], &State::RolledBack("why".to_owned()));
 }

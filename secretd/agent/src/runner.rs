@@ -390,11 +390,13 @@ impl Runner {
         if known.status.state.advance(state).is_err() {
             return; // adopted: it is known to be further
         }
+        let adopted = known.status.state == state;
+        let since = if adopted { known.status.since } else { self.context.clock.now() };
         self.context.reports.report(
             known.id,
             TaskStatus {
                 state,
-                since: self.context.clock.now(),
+                since,
                 message: message.to_owned(),
                 error,
                 container: self.container.clone(),

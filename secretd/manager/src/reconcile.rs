@@ -23,8 +23,11 @@ use crate::orchestrate::memory::Memory;
 use crate::orchestrate::plan::{Host, Plan, Situation};
 use crate::orchestrate::slot::has_ended;
 
-/// Between two attempts when the store does not take a proposal for a reason that may pass.
+/// Before the second attempt when the store does not take a proposal for a reason that may pass; doubled each time.
 const STORE_RETRY: Duration = Duration::from_millis(200);
+
+/// The longest time between two such attempts.
+const MAX_STORE_RETRY: Duration = Duration::from_secs(10);
 
 /// Keeps every service's tasks as they should be.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub(crate) struct Reconciler {
     memory: Memory,
     work: Work,
     wake: BTreeMap<ServiceId, Timestamp>,
+    store_retry: Duration,
 }
 
 /// What is to be looked at.
@@ -46,7 +50,14 @@ struct Work {
 
 impl Reconciler {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, memory: Memory::default(), work: Work::default(), wake: BTreeMap::new() }
+        Self {
+            store,
+            clock,
+            memory: Memory::default(),
+            work: Work::default(),
+            wake: BTreeMap::new(),
+            store_retry: STORE_RETRY,
+        }
     }
 
     /// Runs until the store is closed.
@@ -77,10 +88,12 @@ impl Reconciler {
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the store took no proposal");
-                tokio::time::sleep(STORE_RETRY).await;
+                tokio::time::sleep(self.store_retry).await;
+                self.store_retry = (self.store_retry * 2).min(MAX_STORE_RETRY);
                 return self.store.view();
             }
         }
+        self.store_retry = STORE_RETRY;
         view
     }
 

@@ -80,7 +80,7 @@ pub(crate) struct Create {
 
 pub(crate) async fn run(context: &Context, mut args: Create) -> Result<u8, Failure> {
     let env = variables(&args)?;
-    let (requests, waiting, monitor) = (std::mem::take(&mut args.secrets), args.waiting, args.policies.update_monitor);
+    let (requests, waiting) = (std::mem::take(&mut args.secrets), args.waiting);
     let mut spec = args.into_spec(env);
     let mut control = context.host.control().await?;
     container(&mut spec).secrets = grants::resolve(&mut control, &requests).await?;
@@ -92,7 +92,7 @@ pub(crate) async fn run(context: &Context, mut args: Create) -> Result<u8, Failu
     let name = service.spec.map(|spec| spec.name).unwrap_or_default();
     let value = json!({ "ID": service.id, "Name": name });
     output::bytes(context.format.object(&service.id, &value)?.as_bytes())?;
-    wait::converge(&mut control, &service.id, waiting, monitor, wait::Goal::Forward).await
+    wait::converge(&mut control, &service.id, waiting, wait::Goal::Forward).await
 }
 
 /// Variables of files, then those of flags, which win.

@@ -187,9 +187,9 @@ pub(super) struct Policies {
     /// What happens when a new task fails [default: pause]
     #[arg(long, value_name = "ACTION")]
     update_failure_action: Option<UpdateFailureAction>,
-    /// How long a new task is watched for failure [default: 5s]; when given, the command waits as long for tasks to stay up
+    /// How long new tasks are watched for failure, and the command waits for them to stay up [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    pub(super) update_monitor: Option<Duration>,
+    update_monitor: Option<Duration>,
 }
 
 /// Whether, and how, to wait.

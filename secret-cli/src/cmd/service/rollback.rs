@@ -21,5 +21,5 @@ pub(crate) async fn run(context: &Context, args: Rollback) -> Result<u8, Failure
     let service = update::find(&mut control, &args.service).await?;
     let name = service.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
     update::send(context, &mut control, &name, update::rollback(&service)).await?;
-    wait::converge(&mut control, &service.id, args.waiting, None, wait::Goal::Back).await
+    wait::converge(&mut control, &service.id, args.waiting, wait::Goal::Back).await
 }

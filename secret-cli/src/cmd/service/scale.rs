@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &Context, args: Scale) -> Result<u8, Failure> {
     }
     for id in scaled {
         let waiting = Waiting { detach: args.detach, quiet: false };
-        outcomes.take(wait::converge(&mut control, &id, waiting, None, wait::Goal::Forward).await);
+        outcomes.take(wait::converge(&mut control, &id, waiting, wait::Goal::Forward).await);
     }
     Ok(outcomes.exit())
 }

@@ -106,7 +106,7 @@ struct Lists {
 pub(crate) async fn run(context: &Context, args: Update) -> Result<u8, Failure> {
     let mut control = context.host.control().await?;
     let service = find(&mut control, &args.service).await?;
-    let (waiting, monitor, is_rollback) = (args.waiting, args.policies.update_monitor, args.rollback);
+    let (waiting, is_rollback) = (args.waiting, args.rollback);
     let before = service.spec.clone().unwrap_or_default();
     let grants = grants::resolve(&mut control, &args.lists.secret_add).await?;
     let spec = args.changed(before.clone(), grants)?;
@@ -120,7 +120,7 @@ pub(crate) async fn run(context: &Context, args: Update) -> Result<u8, Failure> 
     };
     send(context, &mut control, &before.name, request).await?;
     let goal = if is_rollback { wait::Goal::Back } else { wait::Goal::Forward };
-    wait::converge(&mut control, &service.id, waiting, monitor, goal).await
+    wait::converge(&mut control, &service.id, waiting, goal).await
 }
 
 /// The service that a reference means.

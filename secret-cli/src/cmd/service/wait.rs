@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use secretd_proto::v1::{WatchServiceRequest, WatchServiceResponse};
+use secretd_proto::v1::{Service, WatchServiceRequest, WatchServiceResponse};
 use tonic::Streaming;
 
 use super::options::Waiting;
 use crate::connection::Control;
 use crate::converge::{Progress, State, progress};
 use crate::failure::Failure;
+use crate::human;
 use crate::output;
 
 /// What the caller has asked for.
@@ -27,21 +28,15 @@ pub(super) enum Goal {
 /// Slots that have a line of their own on a terminal.
 const MAX_LINES: u64 = 20;
 
-/// Waits for the service `id`, unless told to detach; with `monitor`, until it has been so for as long.
-pub(super) async fn converge(
-    control: &mut Control,
-    id: &str,
-    waiting: Waiting,
-    monitor: Option<Duration>,
-    goal: Goal,
-) -> Result<u8, Failure> {
+/// Waits for the service `id`, unless told to detach, until it has been as wanted for its `--update-monitor`.
+pub(super) async fn converge(control: &mut Control, id: &str, waiting: Waiting, goal: Goal) -> Result<u8, Failure> {
     if waiting.detach {
         return Ok(0);
     }
     let updates = control.watch_service(WatchServiceRequest { id: id.to_owned() }).await?.into_inner();
     let mut show = Show::new(waiting.quiet);
     let outcome = tokio::select! {
-        outcome = follow(updates, &mut show, monitor, goal) => Some(outcome),
+        outcome = follow(updates, &mut show, goal) => Some(outcome),
         _ = tokio::signal::ctrl_c() => None,
     };
     show.finish();
@@ -56,12 +51,7 @@ pub(super) async fn converge(
     }
 }
 
-async fn follow(
-    mut updates: Streaming<WatchServiceResponse>,
-    show: &mut Show,
-    monitor: Option<Duration>,
-    goal: Goal,
-) -> Result<(), Failure> {
+async fn follow(mut updates: Streaming<WatchServiceResponse>, show: &mut Show, goal: Goal) -> Result<(), Failure> {
     let mut stable_until = None;
     loop {
         let update = tokio::select! {
@@ -74,27 +64,36 @@ async fn follow(
         let name = service.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
         let progress = progress(&service, &tasks);
         show.progress(name, &progress);
-        match (progress.state, monitor) {
-            (State::Converged, None) => return Ok(()),
-            (State::Converged, Some(monitor)) => {
+        match progress.state {
+            State::Converged => {
+                let monitor = monitor(&service);
+                if progress.running == 0 || monitor.is_zero() {
+                    return Ok(());
+                }
                 if stable_until.is_none() {
                     show.line(&format!(
-                        "verify: waiting {} seconds for the tasks of {name} to stay up",
-                        monitor.as_secs()
+                        "verify: waiting {} for the tasks of {name} to stay up",
+                        human::duration(monitor)
                     ));
                     stable_until = Some(tokio::time::Instant::now() + monitor);
                 }
             }
-            (State::RolledBack(_), _) if goal == Goal::Back => return Ok(()),
-            (State::RolledBack(message), _) => {
+            State::RolledBack(_) if goal == Goal::Back => return Ok(()),
+            State::RolledBack(message) => {
                 return Err(Failure::failed(format!("service {name} was rolled back: {message}")));
             }
-            (State::Stuck(reason), _) => {
+            State::Stuck(reason) => {
                 return Err(Failure::failed(format!("{reason}; see \"sctl service ps --no-trunc {name}\"")));
             }
-            (State::Working, _) => stable_until = None,
+            State::Working => stable_until = None,
         }
     }
+}
+
+/// How long new tasks are watched for failure.
+fn monitor(service: &Service) -> Duration {
+    let update = service.spec.as_ref().and_then(|spec| spec.update).unwrap_or_default();
+    update.monitor.and_then(|monitor| Duration::try_from(monitor).ok()).unwrap_or_default()
 }
 
 async fn stable(until: Option<tokio::time::Instant>) {
@@ -130,11 +129,14 @@ impl Show {
     }
 
     fn progress(&mut self, name: &str, progress: &Progress) {
-        let Progress { running, wanted, slots: states, .. } = progress;
+        let Progress { running, wanted, slots: states, trouble, .. } = progress;
         let line = format!("{name}: {running}/{wanted} running");
         match self {
             Self::Quiet => {}
-            Self::Lines(_) => self.line(&line),
+            Self::Lines(_) => match trouble {
+                Some(trouble) => self.line(&format!("{line} ({trouble})")),
+                None => self.line(&line),
+            },
             Self::Bars { all, overall, slots } => {
                 overall.set_message(line);
                 for (slot, state) in states.iter().filter(|_| *wanted <= MAX_LINES) {

@@ -1,5 +1,6 @@
 //! What a restarted agent does with what it finds.
 
+use prost_types::Timestamp;
 use secretd_core::fake::runtime::Call;
 use secretd_core::fake::secret_mount;
 use secretd_proto::shim::{Exit, Phase};
@@ -24,6 +25,20 @@ async fn a_running_container_is_adopted_and_notices_nothing() {
     assert!(!world.mount.calls().contains(&secret_mount::Call::Remount));
     world.runtime.exit(&id, 0, false);
     world.manager.status(id, TaskState::Complete).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_container_has_run_since_it_was_started() {
+    let (mut world, id) = (World::new(), task_id(1));
+    world.runtime.put(id, Some(Phase::Running));
+    let mut wanted = known_as(task(id, TaskState::Running), TaskState::Running);
+    let since = Some(Timestamp { seconds: 1000, nanos: 7 });
+    wanted.status.as_mut().unwrap().since = since;
+    world.manager.set_complete(vec![give_task(wanted)]);
+
+    world.start().await;
+
+    assert_eq!(world.manager.status(id, TaskState::Running).await.since, since);
 }
 
 #[tokio::test(start_paused = true)]

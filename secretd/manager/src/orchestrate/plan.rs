@@ -11,7 +11,7 @@ use secretd_proto::id::{NodeId, TaskId};
 
 use super::memory::Memory;
 use super::reap::{Updating, beyond_history, forgettable};
-use super::restart::{later, may_run, wants_restart};
+use super::restart::{later, may_follow, may_run, wants_restart};
 use super::scale::{free_numbers, to_close};
 use super::slot::{Slot, ended_by_itself, has_ended, is_live};
 use super::update::{UpdateStep, earliest, step};
@@ -173,6 +173,10 @@ impl Plan {
         if (is_restart || !replace) && !wants_restart(situation.service, newest, situation.memory, situation.now) {
             return;
         }
+        if is_restart && let Err(due) = may_follow(situation, newest) {
+            self.wake(due);
+            return;
+        }
         let delayed = ended_by_itself(newest) && !situation.service.spec.task.restart.delay.is_zero();
         let waits = delayed || slot.stopping().any(|task| !situation.is_unreachable(task));
         let desired = if waits { TaskState::Ready } else { TaskState::Running };
@@ -192,10 +196,14 @@ impl Plan {
     fn replace(&mut self, situation: &Situation<'_>, slot: &Slot<'_>, live: &[&Arc<Task>]) {
         let service = situation.service;
         let failed = slot.tasks.iter().find(|task| task.spec_version == service.spec_version && ended_by_itself(task));
-        if let Some(failed) = failed
-            && !wants_restart(service, failed, situation.memory, situation.now)
-        {
-            return;
+        if let Some(failed) = failed {
+            if !wants_restart(service, failed, situation.memory, situation.now) {
+                return;
+            }
+            if let Err(due) = may_follow(situation, failed) {
+                self.wake(due);
+                return;
+            }
         }
         let stop_first = service.spec.update.order == UpdateOrder::StopFirst;
         if stop_first {

@@ -35,6 +35,19 @@ pub(crate) fn wants_restart(service: &Service, ended: &Task, memory: &Memory, no
     (attempts as u64) < policy.max_attempts
 }
 
+/// When a task may follow `ended`: `Ok` when it may, else when to look again.
+///
+/// A task that follows another at once waits for the policy's delay with desired state READY, which gives its node the
+/// time to prepare it. What ends while it so waits, because its node refuses it, is followed when its own wait is over.
+pub(crate) fn may_follow(situation: &Situation<'_>, ended: &Task) -> Result<(), Timestamp> {
+    let (service, created) = (situation.service, ended.meta.created_at);
+    let is_restart = situation.memory.restarts(service.id, ended.slot, ended.spec_version).any(|at| at >= created);
+    if !is_restart || !ended_by_itself(ended) {
+        return Ok(());
+    }
+    not_before(created, delay(service, ended, situation.memory), situation.now)
+}
+
 /// When a task that waits with desired state READY may run: `Ok` when it may, else when to look again.
 ///
 /// It waits for the slot's other tasks to stop, and after a task that ended by itself for the policy's delay.

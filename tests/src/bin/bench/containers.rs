@@ -53,9 +53,7 @@ pub(crate) fn first_instruction(node: &Node) -> Result<Vec<Row>> {
 /// From the acknowledgement of an update to the event in the container, whose handler has read the new bytes.
 pub(crate) async fn update_seen(node: &Node, client: &mut Client) -> Result<Vec<Row>> {
     let id = client.create_secret("rotating", b"0").await?;
-    node.ok(&[
-        "service", "create", "--init", "--name", "watcher", "--secret", "rotating", "probe:1", "sleep", "100000",
-    ])?;
+    node.create_service(&["--init", "--name", "watcher", "--secret", "rotating", "probe:1", "sleep", "100000"])?;
     let mut watcher = node
         .sctl_command(&["exec", "watcher.1", "probe", "watch", "/run/secrets/rotating"])
         .stdin(Stdio::null())
@@ -98,7 +96,7 @@ fn monotonic() -> Result<Duration> {
 /// Audited opens and stats, beside the same on a tmpfs in the same container.
 pub(crate) fn reads(node: &Node) -> Result<Vec<Row>> {
     node.ok_with(&["secret", "create", "read", "-"], &[7; 512])?;
-    node.ok(&["service", "create", "--init", "--name", "reader", "--secret", "read", "probe:1", "sleep", "100000"])?;
+    node.create_service(&["--init", "--name", "reader", "--secret", "read", "probe:1", "sleep", "100000"])?;
     node.ok(&["exec", "reader.1", "cp", "/run/secrets/read", "/dev/shm/read"])?;
     let sample = |what: &str, path: &str| -> Result<Vec<Duration>> {
         let output = node.ok(&["exec", "reader.1", "probe", what, path, "20000"])?;
@@ -122,9 +120,7 @@ pub(crate) fn replicas(node: &Node) -> Result<Vec<Row>> {
         std::thread::yield_now(); // what was measured before ends
     }
     let start = Instant::now();
-    node.ok(&[
-        "service",
-        "create",
+    node.create_service(&[
         "--quiet",
         "--name",
         "many",

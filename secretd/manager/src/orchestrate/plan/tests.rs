@@ -216,13 +216,29 @@ fn restart_condition_decides() {
 fn attempts_are_limited_within_the_window() {
     let mut service = service(1);
     service.spec.task.restart.max_attempts = 2;
-    let all: Vec<_> = [90, 95, 99]
+    let all: Vec<_> = [80, 85, 90]
         .map(|n| desired(slot(ended(task(&service, n), TaskState::Failed, i64::from(n)), 1), TaskState::Shutdown))
         .into();
     World::new(service.clone(), all.clone()).check(&expect![[""]]);
 
-    service.spec.task.restart.window = Duration::from_secs(4);
+    service.spec.task.restart.window = Duration::from_secs(12);
     World::new(service, all).check(&expect![[r#"
+        create slot 1 Ready (restart)
+    "#]]);
+}
+
+#[test]
+fn task_refused_while_it_waits_is_followed_after_its_wait() {
+    let service = service(1);
+    let failed = desired(slot(ended(task(&service, 90), TaskState::Rejected, 90), 1), TaskState::Shutdown);
+    let refused = desired(slot(ended(task(&service, 97), TaskState::Rejected, 97), 1), TaskState::Shutdown);
+    let mut world = World::new(service, vec![failed, refused]);
+    world.check(&expect![[r#"
+        wake at 102
+    "#]]);
+
+    world.now = at(102);
+    world.check(&expect![[r#"
         create slot 1 Ready (restart)
     "#]]);
 }
