@@ -3,11 +3,24 @@
 use clap::{Parser, Subcommand};
 
 use crate::cmd;
-use crate::connection::Host;
+use crate::connection::{DEFAULT_HOST, Host};
+
+const MORE: &str = "\
+Environment:
+  SCTL_HOST  Control socket, as --host
+
+Exit status:
+  0  done
+  1  refused or failed
+  2  wrong command line
+  3  secretd, or what it needs, cannot be reached
+  4  in conflict with what there is: taken, in use, changed meanwhile
+  5  not found
+  exec ends as its command does: 126 if that cannot be run, 127 if there is none, 128 + N after signal N";
 
 /// Secrets and services of a secretd cluster
 #[derive(Debug, Parser)]
-#[command(name = "sctl", version, propagate_version = false, subcommand_required = true, max_term_width = 120)]
+#[command(name = "sctl", version, propagate_version = false, subcommand_required = true, after_help = MORE, max_term_width = 120)]
 pub(crate) struct Cli {
     /// Control socket of the node to speak to
     #[arg(
@@ -15,7 +28,7 @@ pub(crate) struct Cli {
         long,
         env = "SCTL_HOST",
         value_name = "unix://PATH",
-        default_value = "unix:///run/secretd/control.sock"
+        default_value = DEFAULT_HOST
     )]
     pub(crate) host: Host,
     /// How to show what comes out: table, json, a template such as '{{.Name}}', or 'table TEMPLATE'; errors follow json
@@ -42,7 +55,6 @@ pub(crate) enum Command {
     /// Show the node and its cluster
     Info(cmd::info::Info),
     /// Write manual pages
-    #[command(hide = true)]
     Man(cmd::man::Man),
     /// Manage nodes
     #[command(subcommand)]

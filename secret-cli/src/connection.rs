@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1::control_client::ControlClient;
 use secretd_proto::v1::images_client::ImagesClient;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::failure::Failure;
@@ -20,13 +22,17 @@ pub(crate) type Control = ControlClient<Channel>;
 /// The client of the node's images.
 pub(crate) type Images = ImagesClient<Channel>;
 
-/// Where a node's control socket is: `unix://PATH`.
+/// Where the control socket is unless somebody says so.
+pub(crate) const DEFAULT_HOST: &str = "unix:///run/secretd/control.sock";
+
+/// Where a node's control socket is: `unix://PATH`. Nothing stands for the default, so that SCTL_HOST may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Host(PathBuf);
 
 impl FromStr for Host {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
+        let text = if text.is_empty() { DEFAULT_HOST } else { text };
         match text.strip_prefix("unix://") {
             Some(path) if path.starts_with('/') => Ok(Self(path.into())),
             _ => Err("a host is unix:// and the absolute path of a control socket".to_owned()),
@@ -39,6 +45,19 @@ impl Host {
     pub(crate) async fn control(&self) -> Result<Control, Failure> {
         let client = ControlClient::new(self.channel().await?);
         Ok(client.max_decoding_message_size(MAX_MESSAGE_LENGTH).max_encoding_message_size(MAX_MESSAGE_LENGTH))
+    }
+
+    /// Connects to the API of a daemon that may be starting: tries as long as there is no socket, or nobody at it.
+    pub(crate) async fn control_within(&self, patience: Duration) -> Result<Control, Failure> {
+        /// Between two attempts.
+        const PAUSE: Duration = Duration::from_millis(20);
+        let nobody =
+            |error: &io::Error| [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind());
+        let end = Instant::now() + patience;
+        while Instant::now() < end && UnixStream::connect(&self.0).await.is_err_and(|error| nobody(&error)) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.control().await
     }
 
     /// Connects to the node's images.

@@ -13,7 +13,10 @@ pub(crate) fn report(error: &clap::Error, arguments: impl Iterator<Item = OsStri
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match output::bytes(error.render().to_string().as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => ExitCode::from(failure.exit),
+            Err(failure) => {
+                output::failure(&failure, false);
+                ExitCode::from(failure.exit)
+            }
         };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

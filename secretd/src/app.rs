@@ -243,7 +243,6 @@ fn follow_facts(
     let mut description = node.description.clone();
     let facts = Facts {
         description: description.borrow_and_update().clone(),
-        images: 0,
         data_dir: config.data_dir.to_string(),
         run_dir: config.run_dir.to_string(),
         warnings,

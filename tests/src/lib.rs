@@ -8,5 +8,6 @@
 pub mod client;
 pub mod command;
 pub mod node;
+pub mod oci;
 pub mod rootfs;
 pub mod sandbox;

@@ -114,24 +114,6 @@ fn task_that_cannot_be_prepared_says_why() -> Result<()> {
 }
 
 #[test]
-fn archive_that_is_none_leaves_nothing() -> Result<()> {
-    let node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
-    let file = node.path("no.tar");
-    std::fs::write(&file, vec![b'x'; 5000])?;
-
-    let import = node.refused(1, &["image", "import", "--tag", "a:1", &file.to_string_lossy()], b"")?;
-    let missing = node.sctl(&["image", "import", "--tag", "a:1", "/nonexistent.tar"], b"")?;
-
-    ensure!(import.contains("tar"), "{import}");
-    ensure!(missing.code() == 1 && missing.stderr.contains("/nonexistent.tar"), "{missing:?}");
-    ensure!(node.ok(&["image", "ls", "-q"])?.is_empty());
-    ensure!(std::fs::read_dir(node.data_dir().join("images/layers"))?.count() == 0);
-    ensure!(std::fs::read_dir(node.data_dir().join("images/tmp"))?.count() == 0);
-    Ok(())
-}
-
-#[test]
 fn daemon_that_is_not_there_or_not_initialized_says_what_to_do() -> Result<()> {
     let mut node = Node::start()?;
     let inactive = node.refused(1, &["secret", "ls"], b"")?;

@@ -192,8 +192,22 @@ fn commands_have_their_input_output_terminal_and_exit_code() -> Result<()> {
     );
     let terminal = node.sctl(&["exec", "app.1", "tty"], b"")?;
     ensure!(terminal.code() == 1 && terminal.stdout.contains("not a tty"), "{terminal:?}");
-    let missing = node.sctl(&["exec", "app.1", "nothing"], b"")?;
-    ensure!(missing.code() == 1 && missing.stderr.contains("executable file not found"), "{missing:?}");
+    for (code, options, command, word) in [
+        (127, &[][..], "nothing", "executable file not found"),
+        (127, &[], "/nothing", "no such file"),
+        (126, &[], "/etc/passwd", "permission denied"),
+        (126, &["-w", "/nowhere"], "true", "working directory \"/nowhere\": there is no such directory"),
+        (126, &["-w", "tmp"], "true", "absolute"),
+        (126, &["-w", "/etc/passwd"], "true", "not a directory"),
+    ] {
+        let line = node.refused(code, &[&["exec"], options, &["app.1", command]].concat(), b"")?;
+        ensure!(line.contains(word), "{line}");
+    }
+    let variables = node.path("variables");
+    std::fs::write(&variables, "# no more\nA=file\nB=file\n")?;
+    let file = variables.to_string_lossy();
+    let exec = ["exec", "--env-file", &file, "-e", "B=flag", "app.1", "sh", "-c", "echo $A $B"];
+    ensure!(node.ok(&exec)? == "file flag");
     let mut child =
         node.sctl_command(&["exec", "-i", "app.1", "wc", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     child.stdin.take().context("stdin")?.write_all(&vec![b'x'; 3_000_000])?;

@@ -1,4 +1,4 @@
-//! Images from archives and from a real registry: with and without credentials, down, and lying.
+//! Images from a real registry: with and without credentials, down, and lying.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use secretd_tests::node::Node;
-use secretd_tests::rootfs;
+use secretd_tests::oci::{layout, nothing_left, skopeo};
 
 /// Debian's docker-registry on a port of its own.
 struct Registry {
@@ -53,43 +53,6 @@ impl Drop for Registry {
     }
 }
 
-/// An OCI layout with the image `busybox:1`, made by other people's tools.
-fn layout(node: &Node) -> Result<String> {
-    let tar = node.path("rootfs.tar");
-    rootfs::write(&tar, &rootfs::busybox(&[("etc/mark", 0o644, b"from afar\n")])?)?;
-    let root = node.path("root");
-    std::fs::create_dir(&root)?;
-    let run = |program: &str, arguments: &[&str]| -> Result<()> {
-        let output = Command::new(program).args(arguments).output().context(program.to_owned())?;
-        ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    };
-    let layout = node.path("layout").display().to_string();
-    run("umoci", &["init", "--layout", &layout])?;
-    let image = format!("{layout}:1");
-    run("umoci", &["new", "--image", &image])?;
-    run("umoci", &["raw", "add-layer", "--image", &image, &tar.to_string_lossy()])?;
-    run("umoci", &["config", "--image", &image, "--config.cmd", "cat", "--config.cmd", "/etc/mark"])?;
-    Ok(image)
-}
-
-fn skopeo(arguments: &[&str]) -> Result<()> {
-    let output =
-        Command::new("skopeo").args(["--insecure-policy", "copy"]).args(arguments).output().context("skopeo")?;
-    ensure!(output.status.success(), "skopeo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// Nothing is left of an image that did not come in.
-fn nothing_left(node: &Node) -> Result<()> {
-    ensure!(node.ok(&["image", "ls", "-q"])?.is_empty());
-    for directory in ["layers", "tmp", "configs"] {
-        let left = std::fs::read_dir(node.data_dir().join("images").join(directory))?.count();
-        ensure!(left == 0, "{left} entries in images/{directory}");
-    }
-    Ok(())
-}
-
 fn runs(node: &Node, image: &str) -> Result<()> {
     node.create_service(&["--name", "app", "--restart-condition", "none", "--detach", image])?;
     let mut logs = node.sctl_command(&["service", "logs", "--raw", "-f", "app"]).stdout(Stdio::piped()).spawn()?;
@@ -98,25 +61,6 @@ fn runs(node: &Node, image: &str) -> Result<()> {
     logs.wait()?;
     ensure!(line.context("no output")?? == "from afar");
     Ok(())
-}
-
-#[test]
-fn archives_of_other_tools_load_and_run() -> Result<()> {
-    let node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
-    let image = layout(&node)?;
-    let (docker, oci) = (node.path("docker.tar"), node.path("oci.tar"));
-    skopeo(&[&format!("oci:{image}"), &format!("docker-archive:{}:saved:1", docker.display())])?;
-    skopeo(&[&format!("oci:{image}"), &format!("oci-archive:{}:layout:1", oci.display())])?;
-
-    node.ok(&["image", "load", "-i", &docker.to_string_lossy()])?;
-    node.ok(&["image", "load", "-i", &oci.to_string_lossy()])?;
-
-    let mut tags: Vec<String> =
-        node.ok(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"])?.lines().map(str::to_owned).collect();
-    tags.sort();
-    ensure!(tags == ["layout:1", "saved:1"], "{tags:?}");
-    runs(&node, "saved:1")
 }
 
 #[test]

@@ -29,11 +29,14 @@ pub(crate) struct Exec {
     /// Environment variable, as NAME=VALUE, or NAME with the value that it has here
     #[arg(short, long, value_name = "VARIABLE")]
     env: Vec<String>,
+    /// File of environment variables, one a line
+    #[arg(long = "env-file", value_name = "FILE")]
+    env_files: Vec<std::path::PathBuf>,
     /// Working directory of the command
     #[arg(short, long, value_name = "DIRECTORY", default_value = "", hide_default_value = true)]
     workdir: String,
     /// Task, as SERVICE.SLOT, an id, or a service with one running task; then the command and its arguments
-    #[arg(value_name = "TASK", required = true, num_args = 2.., trailing_var_arg = true)]
+    #[arg(value_names = ["TASK", "COMMAND", "ARG"], required = true, num_args = 2.., trailing_var_arg = true)]
     words: Vec<String>,
 }
 
@@ -58,11 +61,7 @@ pub(crate) async fn run(context: &Context, args: Exec) -> Result<u8, Failure> {
 
 impl Exec {
     fn into_start(self) -> Result<ExecStart, Failure> {
-        let mut env = Vec::new();
-        for text in &self.env {
-            let variable = environment::variable(text, |name| std::env::var(name).ok()).map_err(Failure::usage)?;
-            environment::merge(&mut env, variable);
-        }
+        let env = environment::variables(&self.env_files, &self.env)?;
         let mut words = self.words.into_iter();
         Ok(ExecStart {
             reference: words.next().unwrap_or_default(),

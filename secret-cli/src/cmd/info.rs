@@ -1,27 +1,33 @@
 //! `sctl info`
 
 use clap::Args;
-use secretd_proto::v1::{GetInfoRequest, GetInfoResponse};
+use secretd_proto::v1::{GetInfoRequest, GetInfoResponse, ListImagesRequest};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::inspection::ShortFormat;
 use crate::failure::Failure;
 use crate::{human, output};
 
 #[derive(Debug, Args)]
-pub(crate) struct Info {}
+pub(crate) struct Info {
+    #[command(flatten)]
+    format: ShortFormat,
+}
 
-pub(crate) async fn run(context: &Context, Info {}: &Info) -> Result<u8, Failure> {
+pub(crate) async fn run(context: &Context, args: &Info) -> Result<u8, Failure> {
     let mut control = context.host.control().await?;
     let info = control.get_info(GetInfoRequest {}).await?.into_inner();
-    output::bytes(context.format.object(&plain(&info), &object(&info))?.as_bytes())?;
+    let images = context.host.images().await?.list(ListImagesRequest {}).await?.into_inner().images.len();
+    let format = args.format.of(context)?;
+    output::bytes(format.object(&plain(&info, images), &object(&info, images))?.as_bytes())?;
     for warning in &info.warnings {
         output::note(&format!("WARNING: {warning}"));
     }
     Ok(0)
 }
 
-fn object(info: &GetInfoResponse) -> Value {
+fn object(info: &GetInfoResponse, images: usize) -> Value {
     let node = info.node.clone().unwrap_or_default();
     let secrets = node.secrets.unwrap_or_default();
     json!({
@@ -35,7 +41,7 @@ fn object(info: &GetInfoResponse) -> Value {
         "MemTotal": node.memory_bytes,
         "DataDir": info.data_dir,
         "RunDir": info.run_dir,
-        "Images": info.images,
+        "Images": images,
         "Cluster": {
             "LocalNodeState": info.cluster_state,
             "NodeID": info.node_id,
@@ -52,7 +58,7 @@ fn object(info: &GetInfoResponse) -> Value {
     })
 }
 
-fn plain(info: &GetInfoResponse) -> String {
+fn plain(info: &GetInfoResponse, images: usize) -> String {
     let node = info.node.clone().unwrap_or_default();
     let secrets = node.secrets.clone().unwrap_or_default();
     let mut lines =
@@ -70,7 +76,7 @@ fn plain(info: &GetInfoResponse) -> String {
         ]);
     }
     lines.extend([
-        format!("Images: {}", info.images),
+        format!("Images: {images}"),
         format!("Secret Backend: {}", secrets.backend),
         format!("Secret Memory: {}", secrets.memory),
         format!("Kernel Version: {}", node.kernel),

@@ -9,25 +9,34 @@ use crate::failure::Failure;
 use crate::format::Format;
 use crate::output;
 
+/// `-f` of the commands that have it in Docker too.
 #[derive(Debug, Args)]
-pub(crate) struct Inspection {
+pub(crate) struct ShortFormat {
     /// Short for --format
     #[arg(short = 'f', value_name = "FORMAT", conflicts_with = "format")]
     short_format: Option<String>,
+}
+
+impl ShortFormat {
+    /// How to show the objects.
+    pub(crate) fn of(&self, context: &Context) -> Result<Format, Failure> {
+        match &self.short_format {
+            Some(format) => Format::parse(Some(format)),
+            None => Ok(context.format.clone()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspection {
+    #[command(flatten)]
+    pub(crate) format: ShortFormat,
     /// Show it for people
     #[arg(long, conflicts_with_all = ["format", "short_format"])]
     pub(crate) pretty: bool,
 }
 
 impl Inspection {
-    /// How to show the objects.
-    pub(crate) fn format(&self, context: &Context) -> Result<Format, Failure> {
-        match &self.short_format {
-            Some(format) => Format::parse(Some(format)),
-            None => Ok(context.format.clone()),
-        }
-    }
-
     /// Shows objects, of which some may not have been found.
     pub(crate) fn show(&self, format: &Format, objects: &[Value], outcomes: &Outcomes) -> Result<u8, Failure> {
         let text = if self.pretty {

@@ -1,5 +1,25 @@
 //! Environment variables of a container: from flags, and from files.
 
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use crate::failure::Failure;
+
+/// The variables of `--env-file`, then those of `--env`, which win.
+pub(crate) fn variables(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>, Failure> {
+    let lookup = |name: &str| std::env::var(name).ok();
+    let mut env = Vec::new();
+    for path in files {
+        let read = |error: &dyn Display| Failure::failed(format!("--env-file {}: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| read(&error))?;
+        merge(&mut env, file(&text, lookup).map_err(|error| read(&error))?);
+    }
+    for text in flags {
+        merge(&mut env, variable(text, lookup).map_err(Failure::usage)?);
+    }
+    Ok(env)
+}
+
 /// One `--env`: `K=V`, or `K` with the value that `lookup` has; without one it is left out, as in Docker.
 pub(crate) fn variable(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Option<String>, String> {
     match text.split_once('=') {

@@ -18,8 +18,12 @@ pub(crate) fn bytes(text: &str) -> Result<i64, String> {
     decimal(number.trim_end(), 1_i64 << (10 * power)).ok_or_else(wrong)
 }
 
-/// Processors in billionths, from a decimal number.
+/// Processors in billionths, from a decimal number. What is finer than that is refused, as in Docker.
 pub(crate) fn nano_cpus(text: &str) -> Result<i64, String> {
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    if fraction.trim_end_matches('0').len() > 9 {
+        return Err("a number of processors has at most nine decimals".to_owned());
+    }
     decimal(text, 1_000_000_000).ok_or_else(|| "a number of processors is decimal, such as 0.5".to_owned())
 }
 

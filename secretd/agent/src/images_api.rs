@@ -74,7 +74,8 @@ impl ImagesService for ImagesApi {
         Ok(Response::new(with_progress(move |progress| async move {
             let images = this.images.load(data, progress).await?;
             for image in &images {
-                this.tell("load", &image.id, image.tags.first().unwrap_or(&image.id));
+                let names = if image.tags.is_empty() { std::slice::from_ref(&image.id) } else { &image.tags };
+                names.iter().for_each(|name| this.tell("load", &image.id, name));
             }
             Ok(images)
         })))

@@ -37,8 +37,6 @@ pub enum Ended {
 pub struct Facts {
     /// What it says of itself.
     pub description: NodeDescription,
-    /// Images that it has.
-    pub images: u32,
     /// Where it keeps things.
     pub data_dir: String,
     /// Where its sockets are.

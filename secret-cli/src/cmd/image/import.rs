@@ -13,13 +13,8 @@ use crate::{output, upload};
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    #[arg(
-        long,
-        value_name = "NAME",
-        help = "Name of the image, as REPOSITORY[:TAG]",
-        default_value = "",
-        hide_default_value = true
-    )]
+    /// Name of the image, as REPOSITORY[:TAG]
+    #[arg(long, value_name = "NAME")]
     tag: String,
     /// Instruction of a Dockerfile for the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
     #[arg(short, long = "change", value_name = "INSTRUCTION")]

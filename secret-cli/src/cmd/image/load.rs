@@ -31,9 +31,10 @@ pub(crate) async fn run(context: &Context, args: Load) -> Result<u8, Failure> {
     };
     let loaded = upload.send(None, |data| LoadRequest { data }, call).await?;
     for image in &loaded {
-        let plain = match image.tags.first() {
-            Some(tag) => format!("Loaded image: {tag}"),
-            None => format!("Loaded image ID: {}", image.id),
+        let names = image.tags.iter().map(|tag| format!("Loaded image: {tag}"));
+        let plain = match image.tags.as_slice() {
+            [] => format!("Loaded image ID: {}", image.id),
+            _ => names.collect::<Vec<_>>().join("\n"),
         };
         output::bytes(context.format.object(&plain, &image::object(image))?.as_bytes())?;
     }

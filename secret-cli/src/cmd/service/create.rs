@@ -79,7 +79,7 @@ pub(crate) struct Create {
 }
 
 pub(crate) async fn run(context: &Context, mut args: Create) -> Result<u8, Failure> {
-    let env = variables(&args)?;
+    let env = environment::variables(&args.env_files, &args.env)?;
     let (requests, waiting) = (std::mem::take(&mut args.secrets), args.waiting);
     let mut spec = args.into_spec(env);
     let mut control = context.host.control().await?;
@@ -93,21 +93,6 @@ pub(crate) async fn run(context: &Context, mut args: Create) -> Result<u8, Failu
     let value = json!({ "ID": service.id, "Name": name });
     output::bytes(context.format.object(&service.id, &value)?.as_bytes())?;
     wait::converge(&mut control, &service.id, waiting, wait::Goal::Forward).await
-}
-
-/// Variables of files, then those of flags, which win.
-fn variables(args: &Create) -> Result<Vec<String>, Failure> {
-    let lookup = |name: &str| std::env::var(name).ok();
-    let mut env = Vec::new();
-    for path in &args.env_files {
-        let read = |error: &dyn std::fmt::Display| Failure::failed(format!("--env-file {}: {error}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| read(&error))?;
-        environment::merge(&mut env, environment::file(&text, lookup).map_err(|error| read(&error))?);
-    }
-    for text in &args.env {
-        environment::merge(&mut env, environment::variable(text, lookup).map_err(Failure::usage)?);
-    }
-    Ok(env)
 }
 
 impl Create {

@@ -59,7 +59,6 @@ pub(super) fn info(context: &Context, _: v1::GetInfoRequest) -> Result<v1::GetIn
         services: count(view.services().count()),
         secrets: count(view.secrets().count()),
         tasks_running: count(running.count()),
-        images: facts.images,
         warnings: facts.warnings.iter().chain(&described.secrets.weaknesses).cloned().collect(),
         node: Some(described.into()),
         data_dir: facts.data_dir,

@@ -75,7 +75,6 @@ impl World {
         let events = Events::new();
         let facts = Facts {
             description: NodeDescription { hostname: "here".to_owned(), ..NodeDescription::default() },
-            images: 3,
             data_dir: "/var/lib/secretd".to_owned(),
             ..Facts::default()
         };

@@ -28,8 +28,8 @@ use crate::{seccomp, spec::capability};
 pub fn main_exec(task_dir: &Utf8Path, socket: OwnedFd) -> ExitCode {
     let socket = UnixStream::from(socket);
     let Ok((ToProcess::Start(start), _)) = frame::receive::<ToProcess>(&socket) else { return ExitCode::FAILURE };
-    let joined = serve::child_signals().map_err(|error| error.to_string()).and_then(|signals| {
-        secretd_sys::child::become_subreaper().map_err(|error| error.to_string())?;
+    let joined = serve::child_signals().map_err(|error| Refusal::Failed(error.to_string())).and_then(|signals| {
+        secretd_sys::child::become_subreaper().map_err(|error| Refusal::Failed(error.to_string()))?;
         join(task_dir, &start).map(|running| (signals, running))
     });
     match joined {
@@ -37,10 +37,39 @@ pub fn main_exec(task_dir: &Utf8Path, socket: OwnedFd) -> ExitCode {
             let _ = frame::send(&socket, &FromProcess::Started, &[]);
             Relay { socket, signals, running, to_command: VecDeque::new(), stdin_ends: false }.run()
         }
-        Err(reason) => {
+        Err(Refusal::Failed(reason)) => {
             let _ = frame::send(&socket, &FromProcess::Refused(reason), &[]);
             ExitCode::FAILURE
         }
+        Err(Refusal::Command { reason, exit_code }) => {
+            let said = [
+                FromProcess::Started,
+                FromProcess::Stderr(format!("{reason}\n").into_bytes()),
+                FromProcess::Exited(exit_code),
+            ];
+            said.iter().for_each(|message| drop(frame::send(&socket, message, &[])));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Why a command does not run.
+enum Refusal {
+    /// The container, or this node.
+    Failed(String),
+    /// The command itself: it ends as a shell ends that cannot run it.
+    Command { reason: String, exit_code: i32 },
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+impl From<program::FindError> for Refusal {
+    fn from(error: program::FindError) -> Self {
+        Self::Command { exit_code: error.exit_code(), reason: error.to_string() }
     }
 }
 
@@ -53,13 +82,13 @@ struct Running {
     terminal: bool,
 }
 
-fn join(task_dir: &Utf8Path, start: &Start) -> Result<Running, String> {
+fn join(task_dir: &Utf8Path, start: &Start) -> Result<Running, Refusal> {
     let text = |error: &dyn std::error::Error| create::chain(error);
     let config = ShimConfig::load(task_dir).map_err(|error| text(&error))?;
     let state = task_dir.join(create::STATE);
     let container = libcontainer::container::Container::load(state.join(config.task.to_string()).into_std_path_buf())
         .map_err(|_| "the container is not running".to_owned())?;
-    let pid = container.pid().ok_or("the container is not running")?;
+    let pid = container.pid().ok_or_else(|| "the container is not running".to_owned())?;
     let executor = executor(&config, start, pid.as_raw())?;
 
     let finishing = capability::with_finishing(&executor.capabilities);
@@ -80,14 +109,28 @@ fn join(task_dir: &Utf8Path, start: &Start) -> Result<Running, String> {
     std::fs::write(&file, process.to_string()).map_err(|error| text(&error))?;
     let running = build(task_dir, &config, start, executor, &file);
     let _ = std::fs::remove_file(&file);
-    running
+    Ok(running?)
 }
 
 fn workdir<'a>(config: &'a ShimConfig, start: &'a Start) -> &'a str {
     if start.workdir.is_empty() { &config.process.workdir } else { &start.workdir }
 }
 
-fn executor(config: &ShimConfig, start: &Start, pid: i32) -> Result<TaskExecutor, String> {
+/// Exit code for a command that is there and cannot be run (POSIX, 2.8.2).
+const CANNOT_RUN: i32 = 126;
+
+fn check_workdir(root: &rootfs::Rootfs, workdir: &str) -> Result<(), Refusal> {
+    let reason = match root.is_directory(workdir) {
+        _ if !workdir.starts_with('/') => "it must be an absolute path".to_owned(),
+        Ok(true) => return Ok(()),
+        Ok(false) => "it is not a directory in the container".to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => "there is no such directory in the container".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Refusal::Command { reason: format!("working directory \"{workdir}\": {reason}"), exit_code: CANNOT_RUN })
+}
+
+fn executor(config: &ShimConfig, start: &Start, pid: i32) -> Result<TaskExecutor, Refusal> {
     let root = rootfs::Rootfs::of_process(pid).map_err(|_| "the container is not running".to_owned())?;
     let read = |path: &str| root.read_text(path).map_err(|error| format!("{path}: {error}"));
     let (user, groups) = match start.user.as_str() {
@@ -104,7 +147,8 @@ fn executor(config: &ShimConfig, start: &Start, pid: i32) -> Result<TaskExecutor
         env.retain(|old| old.split('=').next() != Some(key));
         env.push(entry.clone());
     }
-    let name = start.args.first().ok_or("no command: give one after the task's name")?;
+    let name = start.args.first().ok_or_else(|| "no command: give one after the task's name".to_owned())?;
+    check_workdir(&root, workdir(config, start))?;
     let program = program::find(&root, name, &env, workdir(config, start))?;
     Ok(TaskExecutor {
         filters: seccomp::compile(&capabilities).map_err(|error| error.to_string())?,

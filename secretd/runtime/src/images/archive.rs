@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use camino::Utf8Path;
 use secretd_core::seam::images::ImageError;
 use serde::de::DeserializeOwned;
 
-use super::layer::node;
+use super::layer::{node, unreadable};
 use super::stream::{Hashing, decompressed};
 
 /// The largest document (manifest, configuration) that is read into memory.
@@ -86,10 +86,6 @@ impl Spooled {
     pub(super) fn digest(&self, name: &str) -> Result<String, ImageError> {
         Hashing::new(self.reader(name)?).finish().map_err(|error| unreadable(&error))
     }
-}
-
-fn unreadable(error: &io::Error) -> ImageError {
-    ImageError::BadArchive(format!("the archive cannot be read: {error}"))
 }
 
 fn index(file: &mut File) -> Result<BTreeMap<String, (u64, u64)>, ImageError> {

@@ -17,11 +17,18 @@ pub(super) struct Record {
     pub(super) tags: Vec<String>,
     pub(super) digests: Vec<String>,
     pub(super) created_unix_nanos: i64,
-    pub(super) size: u64,
     pub(super) os: String,
     pub(super) architecture: String,
-    /// Diff ids, lowest first.
-    pub(super) layers: Vec<String>,
+    /// Lowest first.
+    pub(super) layers: Vec<Layer>,
+}
+
+/// A layer of an image. Several images may have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layer {
+    pub(super) diff_id: String,
+    /// Bytes of its files.
+    pub(super) size: u64,
 }
 
 /// All images.
@@ -38,11 +45,11 @@ impl Record {
             tags: self.tags.clone(),
             digests: self.digests.clone(),
             created_at: Timestamp(self.created_unix_nanos),
-            size: self.size,
+            size: self.layers.iter().map(|layer| layer.size).sum(),
             os: self.os.clone(),
             architecture: self.architecture.clone(),
             config_json,
-            layers: self.layers.clone(),
+            layers: self.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
         }
     }
 }
@@ -108,9 +115,9 @@ impl Index {
         }
     }
 
-    /// Layers that some image names.
-    pub(super) fn uses(&self, diff_id: &str) -> bool {
-        self.images.iter().any(|record| record.layers.iter().any(|layer| layer == diff_id))
+    /// The layer of this name, if some image has it.
+    pub(super) fn layer(&self, diff_id: &str) -> Option<&Layer> {
+        self.images.iter().flat_map(|record| &record.layers).find(|layer| layer.diff_id == diff_id)
     }
 }
 
@@ -134,7 +141,6 @@ mod tests {
             tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
             digests: vec![],
             created_unix_nanos: 0,
-            size: 0,
             os: "linux".into(),
             architecture: "amd64".into(),
             layers: vec![],

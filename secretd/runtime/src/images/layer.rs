@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{Mode, OFlags};
 use secretd_core::seam::images::ImageError;
 
-use super::stream::{Hashing, decompressed};
+use super::stream::{Hashing, complaint, decompressed};
 use super::unpack::{UnpackError, unpack};
 
 /// A layer that is unpacked and not yet in its place. Dropping it removes it.
@@ -26,12 +26,10 @@ pub(super) fn read(reader: impl Read + Send, tmp: &Utf8Path, max_unpacked: u64) 
         .map_err(|error| node(tmp, &error))?;
     let root = rustix::fs::open(directory.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| node(tmp, &error.into()))?;
-    let plain =
-        decompressed(reader).map_err(|error| ImageError::BadArchive(format!("the archive cannot be read: {error}")))?;
+    let plain = decompressed(reader).map_err(|error| unreadable(&error))?;
     let mut hashing = Hashing::new(plain);
     let size = unpack(&mut hashing, &root, max_unpacked).map_err(|error| refused(tmp, error))?;
-    let diff_id =
-        hashing.finish().map_err(|error| ImageError::BadArchive(format!("the archive cannot be read: {error}")))?;
+    let diff_id = hashing.finish().map_err(|error| unreadable(&error))?;
     Ok(Unpacked { directory: Some(directory), diff_id, size })
 }
 
@@ -57,6 +55,11 @@ impl Unpacked {
 /// Where the layer of a diff id is.
 pub(super) fn path(layers: &Utf8Path, diff_id: &str) -> Utf8PathBuf {
     layers.join(diff_id.trim_start_matches("sha256:"))
+}
+
+/// A fault of the archive, or of the way on which it comes.
+pub(super) fn unreadable(error: &io::Error) -> ImageError {
+    ImageError::BadArchive(format!("the archive cannot be read: {}", complaint(error)))
 }
 
 /// A fault of the node's own disk.

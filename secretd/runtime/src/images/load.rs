@@ -73,7 +73,8 @@ impl ImageStore {
             read.map_err(|_| ImageError::Node { step: "load".to_owned(), reason: "it was interrupted".to_owned() })??;
         let mut images = Vec::new();
         for one in incoming {
-            images.push(self.add(one).await?);
+            let tags = one.tags.clone();
+            images.push(Image { tags, ..self.add(one).await? }); // the names that came, not those that it had
         }
         Ok(images)
     }

@@ -13,7 +13,7 @@ use secretd_proto::id::TaskId;
 use tokio::sync::mpsc;
 
 use super::config::{ContainerDefaults, ImageConfig, platform};
-use super::index::{Index, Record, write_whole};
+use super::index::{Index, Layer, Record, write_whole};
 use super::layer::{self, Unpacked};
 use super::reference::Reference;
 
@@ -111,7 +111,7 @@ impl ImageStore {
         let text = self.config_text(&record.id)?;
         let config: ImageConfig = serde_json::from_str(&text).map_err(|_| damaged(&record.id))?;
         let layers = self.0.config.directory.join("layers");
-        let layers = record.layers.iter().map(|diff_id| layer::path(&layers, diff_id)).collect();
+        let layers = record.layers.iter().map(|one| layer::path(&layers, &one.diff_id)).collect();
         Ok(ResolvedImage { id: record.id, defaults: config.config, layers })
     }
 
@@ -146,7 +146,7 @@ impl ImageStore {
 
     /// Whether a layer is here already, for some image.
     pub(super) fn has_layer(&self, diff_id: &str) -> bool {
-        self.0.index.lock().uses(diff_id)
+        self.0.index.lock().layer(diff_id).is_some()
     }
 
     pub(super) fn now(&self) -> i64 {
@@ -184,11 +184,11 @@ impl ImageStore {
             let have = format!("{}/{}", config.os, config.architecture);
             return Err(ImageError::Platform { image, have, want: format!("{os}/{architecture}") });
         }
-        let size = incoming.layers.iter().map(|layer| layer.size).sum();
-        let layers = self.layers();
         // The index is locked throughout: no removal may take a layer between its coming and its being named.
         let mut index = self.0.index.lock();
-        incoming.layers.into_iter().try_for_each(|layer| layer.place(&layers))?;
+        let layers = config.rootfs.diff_ids.iter().map(|diff_id| known_layer(&index, &incoming.layers, diff_id));
+        let layers = layers.collect::<Result<_, _>>()?;
+        incoming.layers.into_iter().try_for_each(|layer| layer.place(&self.layers()))?;
         let config_path = self.config_path(&incoming.id);
         write_whole(&config_path, text.as_bytes()).map_err(|error| layer::node(&config_path, &error))?;
         let created = config.created.as_deref().and_then(crate::timestamp::parse).unwrap_or_else(|| self.now());
@@ -197,10 +197,9 @@ impl ImageStore {
             tags: incoming.tags,
             digests: incoming.digests,
             created_unix_nanos: created,
-            size,
             os: config.os,
             architecture: config.architecture,
-            layers: config.rootfs.diff_ids,
+            layers,
         };
         let mut next = index.clone();
         next.add(record);
@@ -218,7 +217,7 @@ impl ImageStore {
         let index = self.0.index.lock();
         let Ok(entries) = self.layers().read_dir_utf8() else { return };
         for entry in entries.flatten() {
-            if !index.uses(&format!("sha256:{}", entry.file_name())) {
+            if index.layer(&format!("sha256:{}", entry.file_name())).is_none() {
                 remove_tree(entry.path());
             }
         }
@@ -259,13 +258,23 @@ impl ImageStore {
         if last {
             let _ = std::fs::remove_file(self.config_path(&record.id)); // the index has forgotten it
             deleted.push(record.id);
-            for layer in record.layers.into_iter().filter(|layer| !index.uses(layer)) {
-                remove_tree(&layer::path(&self.layers(), &layer));
-                deleted.push(layer);
+            for Layer { diff_id, .. } in record.layers.into_iter().filter(|one| index.layer(&one.diff_id).is_none()) {
+                remove_tree(&layer::path(&self.layers(), &diff_id));
+                deleted.push(diff_id);
             }
         }
         Ok((untagged, deleted))
     }
+}
+
+/// What the index is to say of a layer that has come, or was there.
+fn known_layer(index: &Index, incoming: &[Unpacked], diff_id: &str) -> Result<Layer, ImageError> {
+    let come = incoming.iter().find(|layer| layer.diff_id == diff_id);
+    let come = come.map(|layer| Layer { diff_id: layer.diff_id.clone(), size: layer.size });
+    come.or_else(|| index.layer(diff_id).cloned()).ok_or_else(|| ImageError::Node {
+        step: "image".to_owned(),
+        reason: format!("layer {diff_id} was removed meanwhile: do it again"),
+    })
 }
 
 fn damaged(id: &str) -> ImageError {

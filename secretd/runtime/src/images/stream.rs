@@ -8,6 +8,9 @@ use secretd_core::seam::images::ByteStream;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+/// Compressions that are not read, by the first bytes of a file.
+const FOREIGN: [(&[u8], &str); 3] = [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x5d\0\0", "lzma")];
+
 /// Reads what an asynchronous stream delivers. For a thread that may block.
 #[derive(Debug)]
 pub(super) struct StreamReader {
@@ -91,7 +94,21 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
+/// What an archive's reader complains of, in letters that any terminal shows: it may quote the archive.
+pub(super) fn complaint(error: &io::Error) -> String {
+    const LENGTH: usize = 160;
+    let text = error.to_string();
+    if text.contains("when getting cksum") {
+        return "it is no tar archive, or it is damaged".to_owned(); // the crate tar quotes all of the header
+    }
+    let shown = |letter: char| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
+    text.chars().take(LENGTH).map(shown).collect()
+}
+
 /// The tar archive in `reader`, whatever it is compressed with: gzip, zstd or nothing, told by its first bytes.
+///
+/// # Errors
+/// When it is compressed with something else, or cannot be read.
 pub(super) fn decompressed<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut reader = BufReader::with_capacity(128 * 1024, reader);
     let start = reader.fill_buf()?;
@@ -99,6 +116,10 @@ pub(super) fn decompressed<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<
         Box::new(MultiGzDecoder::new(reader))
     } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         Box::new(zstd::Decoder::with_buffer(reader)?)
+    } else if let Some((_, tool)) = FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Err(io::Error::other(format!(
+            "it is compressed with {tool}: give it plain, or compressed with gzip or zstd"
+        )));
     } else {
         Box::new(reader)
     })

@@ -18,6 +18,8 @@ use rustix::fs::{
 };
 use tar::{Archive, Entry, EntryType};
 
+use super::stream::complaint;
+
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
@@ -27,7 +29,7 @@ const MAX_ENTRIES: u64 = 10_000_000;
 /// Why a layer cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnpackError {
-    #[error("the archive cannot be read as tar: {0}")]
+    #[error("the archive cannot be read: {}", complaint(.0))]
     Archive(#[source] io::Error),
     #[error("the archive has no entry: is it a tar archive?")]
     Empty,
@@ -41,7 +43,7 @@ pub(super) enum UnpackError {
     TooLarge { limit: u64 },
     #[error("the archive has more than {MAX_ENTRIES} entries")]
     TooMany,
-    #[error("`{path}` cannot be unpacked: {source}")]
+    #[error("`{path}` cannot be unpacked: {}", complaint(source))]
     Entry { path: String, source: io::Error },
 }
 
@@ -75,7 +77,7 @@ struct Unpacker<'a> {
 impl Unpacker<'_> {
     fn entry(&mut self, mut entry: Entry<'_, impl Read>) -> Result<(), UnpackError> {
         let raw = entry.path_bytes().into_owned();
-        let shown = || String::from_utf8_lossy(&raw).chars().take(256).collect::<String>();
+        let shown = || String::from_utf8_lossy(&raw).escape_debug().take(256).collect::<String>();
         if matches!(entry.header().entry_type(), EntryType::XGlobalHeader) {
             return Ok(());
         }

@@ -126,7 +126,8 @@ fn executor(rootfs: &Rootfs, config: &ShimConfig) -> Result<TaskExecutor, Failur
     let name = process.args.first().ok_or_else(|| {
         failed(Step::Command)("no command: the image has none, give one after the image's name".to_owned())
     })?;
-    let program = program::find(rootfs, name, &process.env, &process.workdir).map_err(failed(Step::Command))?;
+    let program = program::find(rootfs, name, &process.env, &process.workdir)
+        .map_err(|error| failed(Step::Command)(error.to_string()))?;
     let filters = seccomp::compile(&capabilities).map_err(|error| failed(Step::Create)(error.to_string()))?;
     Ok(TaskExecutor {
         filters,

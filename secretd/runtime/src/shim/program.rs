@@ -7,8 +7,29 @@ use super::rootfs::Rootfs;
 /// Docker's PATH for images that set none.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Why a program cannot be run.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FindError {
+    #[error("exec: \"{0}\": executable file not found in $PATH")]
+    NoneInPath(String),
+    #[error("exec: \"{0}\": no such file or directory in the image")]
+    Missing(String),
+    #[error("exec: \"{0}\": permission denied")]
+    NoProgram(String),
+}
+
+impl FindError {
+    /// What a shell ends with for the same reason (POSIX, 2.8.2), and Docker too.
+    pub(crate) fn exit_code(&self) -> i32 {
+        match self {
+            Self::NoneInPath(_) | Self::Missing(_) => 127,
+            Self::NoProgram(_) => 126,
+        }
+    }
+}
+
 /// The absolute path of `name` in the container, looked up as execvp(3) does.
-pub(crate) fn find(rootfs: &Rootfs, name: &str, env: &[String], workdir: &str) -> Result<String, String> {
+pub(crate) fn find(rootfs: &Rootfs, name: &str, env: &[String], workdir: &str) -> Result<String, FindError> {
     search(name, env, workdir, |path| rootfs.is_program(path))
 }
 
@@ -17,13 +38,13 @@ fn search(
     env: &[String],
     workdir: &str,
     is_program: impl Fn(&str) -> io::Result<bool>,
-) -> Result<String, String> {
+) -> Result<String, FindError> {
     if name.contains('/') {
         let path = if name.starts_with('/') { name.to_owned() } else { format!("{workdir}/{name}") };
         return match is_program(&path) {
             Ok(true) => Ok(path),
-            Ok(false) => Err(format!("exec: \"{name}\": permission denied")),
-            Err(_) => Err(format!("exec: \"{name}\": no such file or directory in the image")),
+            Ok(false) => Err(FindError::NoProgram(name.to_owned())),
+            Err(_) => Err(FindError::Missing(name.to_owned())),
         };
     }
     let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
@@ -31,14 +52,14 @@ fn search(
         .split(':')
         .map(|directory| format!("{directory}/{name}"))
         .find(|path| matches!(is_program(path), Ok(true)));
-    found.ok_or_else(|| format!("exec: \"{name}\": executable file not found in $PATH"))
+    found.ok_or_else(|| FindError::NoneInPath(name.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(name: &str, env: &[&str]) -> Result<String, String> {
+    fn of(name: &str, env: &[&str]) -> Result<String, FindError> {
         let env: Vec<String> = env.iter().map(|&entry| entry.to_owned()).collect();
         search(name, &env, "/srv", |path| match path {
             "/bin/sh" | "/opt/sh" | "/srv/run" => Ok(true),
@@ -56,8 +77,11 @@ mod tests {
 
     #[test]
     fn what_is_not_there_or_no_program_says_so() {
-        assert!(of("nothing", &[]).unwrap_err().contains("not found in $PATH"));
-        assert!(of("/bin/data", &[]).unwrap_err().contains("permission denied"));
-        assert!(of("/no", &[]).unwrap_err().contains("no such file"));
+        let missing = of("nothing", &[]).unwrap_err();
+        assert_eq!((missing.to_string().contains("not found in $PATH"), missing.exit_code()), (true, 127));
+        let data = of("/bin/data", &[]).unwrap_err();
+        assert_eq!((data.to_string().contains("permission denied"), data.exit_code()), (true, 126));
+        let nothing = of("/no", &[]).unwrap_err();
+        assert_eq!((nothing.to_string().contains("no such file"), nothing.exit_code()), (true, 127));
     }
 }

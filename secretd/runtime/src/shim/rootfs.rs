@@ -87,6 +87,12 @@ impl Rootfs {
         Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_mode & 0o111 != 0)
     }
 
+    /// Whether `path` is a directory; an error where it is not there.
+    pub(crate) fn is_directory(&self, path: &str) -> io::Result<bool> {
+        let stat = rustix::fs::fstat(self.open(path, OFlags::PATH, Mode::empty())?)?;
+        Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+    }
+
     /// Makes a directory with all that lead to it, in the image's own terms.
     pub(super) fn make_directory(&self, path: &str) -> io::Result<OwnedFd> {
         let mut at = String::from("/");
