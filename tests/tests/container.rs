@@ -243,6 +243,58 @@ fn logs_are_told_by_stream_tail_and_task() -> Result<()> {
 }
 
 #[test]
+fn followed_log_ends_with_its_service() -> Result<()> {
+    let node = Node::cluster()?;
+    node.create_service(&["--name", "app", "--stop-signal", "KILL", "busybox:1", "sh", "-c", "echo up; sleep 1000"])?;
+    let mut follower = node.sctl_command(&["service", "logs", "--raw", "-f", "app"]).stdout(Stdio::piped()).spawn()?;
+    let mut lines = std::io::BufReader::new(follower.stdout.take().context("stdout")?).lines();
+    ensure!(lines.next().context("no line")?? == "up");
+
+    node.ok(&["service", "rm", "app"])?;
+
+    ensure!(lines.next().is_none());
+    ensure!(follower.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn log_rotates_while_its_container_runs() -> Result<()> {
+    let node = Node::cluster()?;
+    let options = ["--log-opt", "max-size=2k", "--log-opt", "max-file=3"];
+    let script = "seq 1000; exec sleep 1000";
+    node.create_service(&[&options[..], &["--name", "app", "busybox:1", "sh", "-c", script]].concat())?;
+    let mut follower = node.sctl_command(&["service", "logs", "--raw", "-f", "app"]).stdout(Stdio::piped()).spawn()?;
+    let lines = std::io::BufReader::new(follower.stdout.take().context("stdout")?).lines();
+    ensure!(lines.map_while(std::result::Result::ok).any(|line| line == "1000"));
+    follower.kill()?;
+    follower.wait()?;
+
+    let kept = node.ok(&["service", "logs", "--raw", "app"])?;
+    let kept: Vec<u32> = kept.lines().map(str::parse).collect::<std::result::Result<_, _>>()?;
+
+    let first = *kept.first().context("an empty log")?;
+    ensure!(first > 900 && kept == (first..=1000).collect::<Vec<_>>(), "{kept:?}");
+    let task = node.ok(&["service", "ps", "-q", "--no-trunc", "app"])?;
+    let files: Vec<u64> = std::fs::read_dir(node.data_dir().join("logs").join(task))?
+        .map(|entry| Ok(entry?.metadata()?.len()))
+        .collect::<Result<_>>()?;
+    ensure!(files.len() == 3 && files.iter().all(|size| (1..=2048).contains(size)), "{files:?}");
+    Ok(())
+}
+
+#[test]
+fn log_that_nobody_keeps_is_refused() -> Result<()> {
+    let node = Node::cluster()?;
+    node.create_service(&["--name", "app", "--log-driver", "none", "busybox:1", "sleep", "1000"])?;
+
+    for reference in ["app", "app.1"] {
+        let line = node.refused(1, &["service", "logs", reference], b"")?;
+        ensure!(line.contains("--log-driver json-file"), "{line}");
+    }
+    Ok(())
+}
+
+#[test]
 fn network_is_loopback_alone_unless_it_is_the_hosts() -> Result<()> {
     let node = Node::cluster()?;
     serve(&node, &[])?;

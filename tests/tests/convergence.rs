@@ -68,3 +68,20 @@ fn tasks_are_watched_for_the_monitoring_period() -> Result<()> {
     ensure!(answer.stderr.contains("verify: waiting"), "{answer:?}");
     Ok(())
 }
+
+#[test]
+fn refused_task_is_tried_again_when_its_delay_is_over_and_not_before() -> Result<()> {
+    let node = Node::cluster()?;
+    node.ok(&["service", "create", "--detach", "--restart-delay", "1h", "--name", "app", "nosuch:1"])?;
+    let states = || node.ok(&["service", "ps", "--format", "{{.CurrentState}}", "app"]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while states()?.matches("Rejected").count() < 2 {
+        ensure!(std::time::Instant::now() < deadline, "{}", states()?);
+    }
+
+    // Meanwhile another service comes up, which takes many times as long as a refusal.
+    node.create_service(&["--name", "other", "--replicas", "5", "busybox:1", "sleep", "1000"])?;
+
+    ensure!(states()?.lines().count() == 2, "{}", states()?);
+    Ok(())
+}

@@ -106,7 +106,8 @@ fn gone(mut events: &[u8]) -> bool {
 
 fn watch(directory: &Utf8Path) -> io::Result<Receiver> {
     let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-    let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF;
+    let files = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
+    let flags = files | WatchFlags::DELETE_SELF;
     inotify::add_watch(&inotify, directory.as_std_path(), flags)?;
     Receiver::from_owned_fd_unchecked(inotify) // it is read like a pipe
 }
@@ -153,7 +154,11 @@ impl Reader {
                 Ok(true)
             }
             Ok(_) => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            // Rotated just now, or removed: the kernel tells the directory's end only when no file of it is open.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.current = None;
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

@@ -34,6 +34,7 @@ pub(super) async fn follow(
     }
     let (view, watch) = context.store.view_and_watch();
     let scope = Scope::find(&view, &request.reference)?;
+    scope.check_driver(&view)?;
     let mut logs = Logs {
         broker: context.broker.clone(),
         hosts: Hosts::default(),
@@ -77,6 +78,19 @@ impl Scope {
             }
             Err(refusal) => Err(refusal),
         }
+    }
+
+    /// Refuses where nothing is kept that could be read.
+    fn check_driver(&self, view: &View) -> Result<(), Refusal> {
+        let driver = match self {
+            Self::Service(id) => view.service(id).map(|service| &service.spec.task.log.driver),
+            Self::Task(id) => view.task(id).map(|task| &task.spec.log.driver),
+        };
+        if driver.is_none_or(|driver| driver != "none") {
+            return Ok(());
+        }
+        let message = "the log driver none keeps no log: use --log-driver json-file to have one";
+        Err(Refusal::new(Code::Unsupported, message))
     }
 }
 

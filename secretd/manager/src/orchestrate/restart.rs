@@ -40,12 +40,13 @@ pub(crate) fn wants_restart(service: &Service, ended: &Task, memory: &Memory, no
 /// A task that follows another at once waits for the policy's delay with desired state READY, which gives its node the
 /// time to prepare it. What ends while it so waits, because its node refuses it, is followed when its own wait is over.
 pub(crate) fn may_follow(situation: &Situation<'_>, ended: &Task) -> Result<(), Timestamp> {
-    let (service, created) = (situation.service, ended.meta.created_at);
-    let is_restart = situation.memory.restarts(service.id, ended.slot, ended.spec_version).any(|at| at >= created);
-    if !is_restart || !ended_by_itself(ended) {
-        return Ok(());
+    let service = situation.service;
+    match situation.memory.restarts(service.id, ended.slot, ended.spec_version).last() {
+        Some(restarted) if ended_by_itself(ended) => {
+            not_before(restarted, delay(service, ended, situation.memory), situation.now)
+        }
+        Some(_) | None => Ok(()),
     }
-    not_before(created, delay(service, ended, situation.memory), situation.now)
 }
 
 /// When a task that waits with desired state READY may run: `Ok` when it may, else when to look again.
