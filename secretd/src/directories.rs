@@ -64,10 +64,10 @@ impl Directories {
     /// Makes and locks the directories. Until [`Directories::keep`], dropping this removes what it has made.
     pub(crate) fn open(data: &Utf8Path, run: &Utf8Path) -> Result<Self, DirectoryError> {
         let mut made = Made::default();
-        make(data, 0o700, &mut made)?;
+        make(data, 0o700, "lock", &mut made)?;
         let lock = lock(data, &mut made)?;
-        make(run, 0o711, &mut made)?; // members of the group must reach the control socket in it
-        make(&run.join("tasks"), 0o700, &mut made)?;
+        make(run, 0o711, "tasks", &mut made)?; // members of the group must reach the control socket in it
+        make(&run.join("tasks"), 0o700, "", &mut made)?;
         Ok(Self { _lock: lock, made })
     }
 
@@ -77,14 +77,20 @@ impl Directories {
     }
 }
 
-fn make(path: &Utf8Path, mode: u32, made: &mut Made) -> Result<(), DirectoryError> {
+/// Makes the directory, or takes one that is there. One with things of others in it, such as /tmp, keeps its mode: `mark`
+/// is what every secretd leaves in its own.
+fn make(path: &Utf8Path, mode: u32, mark: &str, made: &mut Made) -> Result<(), DirectoryError> {
     let refused = |source| DirectoryError::Unusable { path: path.to_owned(), source };
     let is_new = !path.exists();
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(refused)?;
     if is_new {
         made.0.push(path.to_owned());
     }
-    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(refused)
+    let is_empty = std::fs::read_dir(path).map_err(refused)?.next().is_none();
+    if is_empty || path.join(mark).exists() {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(refused)?;
+    }
+    Ok(())
 }
 
 fn lock(data: &Utf8Path, made: &mut Made) -> Result<File, DirectoryError> {
@@ -150,6 +156,21 @@ mod tests {
         let refused = Directories::open(&data, &run).unwrap_err().to_string();
         assert!(refused.contains("it is no directory"), "{refused}");
         assert!(data.exists() && std::fs::read_dir(&data).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn directory_with_things_of_others_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, run) = paths(&directory);
+        let mode = |path: &Utf8Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        std::fs::create_dir_all(data.join("other")).unwrap();
+        std::fs::create_dir(&run).unwrap();
+        std::fs::set_permissions(&data, PermissionsExt::from_mode(0o1777)).unwrap();
+        std::fs::set_permissions(&run, PermissionsExt::from_mode(0o1777)).unwrap();
+
+        let _held = Directories::open(&data, &run).unwrap();
+
+        assert_eq!((mode(&data), mode(&run)), (0o1777, 0o711));
     }
 
     #[test]

@@ -33,17 +33,26 @@ impl Node {
 
     /// The same, with further flags of secretd.
     pub fn start_with(flags: &[&str]) -> Result<Self> {
+        let mut node = Self::stopped_with(flags)?;
+        node.start_daemon()?;
+        Ok(node)
+    }
+
+    /// A node whose secretd has not been started: its sandbox can be prepared first.
+    pub fn stopped() -> Result<Self> {
+        Self::stopped_with(&[])
+    }
+
+    fn stopped_with(flags: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("lab-").tempdir()?;
         let name = directory.path().file_name().and_then(|name| name.to_str()).context("temporary directory")?;
-        let mut node = Self {
+        Ok(Self {
             daemon: None,
             sandbox: Sandbox::new()?,
             cgroup: format!("/secretd-{name}"),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             directory,
-        };
-        node.start_daemon()?;
-        Ok(node)
+        })
     }
 
     /// A cluster of one node with the image `busybox:1`.
@@ -54,11 +63,16 @@ impl Node {
     /// The same, with further flags of secretd.
     pub fn cluster_with(flags: &[&str]) -> Result<Self> {
         let node = Self::start_with(flags)?;
-        node.ok(&["cluster", "init"])?;
-        let tar = node.path("busybox.tar");
-        rootfs::write(&tar, &rootfs::busybox(&[])?)?;
-        node.ok(&["image", "import", "--tag", "busybox:1", &tar.to_string_lossy()])?;
+        node.init()?;
         Ok(node)
+    }
+
+    /// Makes it a cluster of one node with the image `busybox:1`.
+    pub fn init(&self) -> Result<()> {
+        self.ok(&["cluster", "init"])?;
+        let tar = self.path("busybox.tar");
+        rootfs::write(&tar, &rootfs::busybox(&[])?)?;
+        self.ok(&["image", "import", "--tag", "busybox:1", &tar.to_string_lossy()]).map(drop)
     }
 
     /// The command that starts this node's secretd.
@@ -148,6 +162,22 @@ impl Node {
     /// Where the node's processes and mounts live.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
+    }
+
+    /// Runs a shell script where the node's processes live, with `D` and `R` as its directories: what it printed.
+    pub fn in_sandbox(&self, script: &str) -> Result<Answer> {
+        let mut command = self.sandbox.command("sh");
+        command.args(["-c", script]).env("D", self.data_dir()).env("R", self.run_dir()).env("T", self.directory.path());
+        run(&mut command, b"")
+    }
+
+    /// Starts secretd, which must fail with one line: that line.
+    pub fn refused_start(&self) -> Result<String> {
+        let answer = run(&mut self.daemon_command(), b"")?;
+        ensure!(answer.code() == 1, "{answer:?}");
+        let line = answer.stderr.trim_end_matches('\n');
+        ensure!(!line.is_empty() && !line.contains('\n'), "not one line: {line:?}");
+        Ok(line.to_owned())
     }
 
     /// A path in the test's own directory.

@@ -1,17 +1,19 @@
 //! Space that is kept on the disk and given up when others have filled it: so that a full disk can be cleared with
 //! `secret rm` and `service rm`, and what happens to tasks can still be written down.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 
+const NO_FLAGS: FallocateFlags = FallocateFlags::empty();
 const FILE: &str = "ballast";
 /// Enough for some hundred commits of operations that shrink the state.
 pub(super) const BALLAST_BYTES: u64 = 4 * 1024 * 1024;
+/// Less is taken where there is less.
+const SIZES: [u64; 3] = [BALLAST_BYTES, BALLAST_BYTES / 2, BALLAST_BYTES / 4];
 
 /// The file that holds the space.
 #[derive(Debug)]
@@ -23,22 +25,20 @@ pub(super) struct Ballast {
 impl Ballast {
     pub(super) fn new(directory: &Utf8Path) -> Self {
         let path = directory.join(FILE);
-        let is_there = path.metadata().is_ok_and(|metadata| metadata.len() == BALLAST_BYTES);
+        let is_there = path.metadata().is_ok_and(|metadata| SIZES.contains(&metadata.len()));
         Self { path, is_there: Mutex::new(is_there) }
     }
 
-    /// Takes the space, unless it has it. A disk that does not give it is one without ballast.
+    /// Takes the space, unless it has some. A disk that gives none is one without ballast.
     pub(super) fn take(&self) {
         let mut is_there = self.is_there.lock();
         if *is_there {
             return;
         }
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path);
-        let allocated = file.map_err(|_| Errno::IO).and_then(|file| {
-            // Unlike a hole, allocated blocks are there when they are given up.
-            fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES)
-        });
-        *is_there = allocated.is_ok();
+        // Unlike a hole, allocated blocks are there when they are given up.
+        let allocate = |file: &File, size| file.set_len(0).is_ok() && fallocate(file, NO_FLAGS, 0, size).is_ok();
+        *is_there = file.is_ok_and(|file| SIZES.iter().any(|size| allocate(&file, *size)));
         if !*is_there {
             let _ = std::fs::remove_file(&self.path);
         }

@@ -50,12 +50,18 @@ impl RaftProposer {
         if fits(free, ops) {
             return Ok(());
         }
-        if self.reclaimable.swap(false, Ordering::Relaxed) {
+        // Giving back is written down too.
+        let can_write = || self.engine.free_bytes() >= LAST_BYTES;
+        if (can_write() || (self.ballast.give_up() && can_write())) && self.reclaimable.swap(false, Ordering::Relaxed) {
             self.reclaim().await;
         }
         let fits = || fits(self.engine.free_bytes(), ops);
         let shrinks = !ops.iter().any(Op::grows_state);
-        if fits() || (shrinks && self.ballast.give_up() && fits()) { Ok(()) } else { Err(ProposeError::Full) }
+        if fits() || (shrinks && self.ballast.give_up() && fits()) {
+            return Ok(());
+        }
+        self.ballast.take();
+        Err(ProposeError::Full)
     }
 
     async fn reclaim(&self) {

@@ -1,0 +1,138 @@
+//! Disks that are full or may not be written, and directories that are something else.
+
+use anyhow::{Result, ensure};
+use secretd_tests::node::Node;
+use secretd_tests::rootfs;
+
+/// The largest secret.
+const LARGEST: [u8; 512_000] = [7; 512_000];
+
+/// A cluster whose data directory is a file system of its own, of 64 MiB.
+fn small_cluster() -> Result<Node> {
+    let mut node = Node::stopped()?;
+    std::fs::create_dir(node.data_dir())?;
+    ok(&node, "mount -t tmpfs -o size=64m,mode=0700 small \"$D\"")?;
+    node.start_daemon()?;
+    node.ok(&["cluster", "init"])?;
+    Ok(node)
+}
+
+fn ok(node: &Node, script: &str) -> Result<String> {
+    let answer = node.in_sandbox(script)?;
+    ensure!(answer.status.success(), "{script}: {answer:?}");
+    Ok(answer.stdout)
+}
+
+#[test]
+fn full_disk_refuses_what_needs_space_and_can_be_cleared() -> Result<()> {
+    let mut node = small_cluster()?;
+    node.ok_with(&["secret", "create", "kept", "-"], b"kept")?;
+    node.ok_with(&["secret", "create", "large", "-"], &LARGEST)?;
+    let archive = node.path("busybox.tar");
+    rootfs::write(&archive, &rootfs::busybox(&[])?)?;
+    let archive = archive.to_string_lossy().into_owned();
+    // As much as there is at the time: what the store gives up meanwhile is taken too.
+    let fill = || -> Result<()> {
+        let full = node.in_sandbox("cat /dev/zero >> \"$D/fill\"")?;
+        ensure!(full.stderr.contains("No space left"), "{full:?}");
+        Ok(())
+    };
+    fill()?;
+
+    let create = node.refused(1, &["secret", "create", "more", "-"], &LARGEST)?;
+    let update = node.refused(1, &["secret", "update", "large", "-"], &LARGEST)?;
+    fill()?;
+    let import = node.refused(1, &["image", "import", "--tag", "busybox:1", &archive], b"")?;
+    for line in [create, update] {
+        ensure!(line.contains("is full") && line.contains("free some space"), "{line}");
+    }
+    ensure!(import.contains("no space left") && import.contains("sctl image rm"), "{import}");
+    ensure!(node.ok(&["secret", "ls", "--format", "{{.Name}} {{.Version}}"])? == "kept 1\nlarge 1");
+    let left = ok(&node, "find \"$D/images/tmp\" \"$D/images/layers\" \"$D/images/configs\" -mindepth 1")?;
+    ensure!(left.is_empty(), "{left}");
+
+    // Full, it starts again, and what takes no space is done.
+    node.kill_daemon()?;
+    node.start_daemon()?;
+    node.ok(&["secret", "rm", "large"])?;
+    ensure!(node.ok(&["secret", "ls", "--format", "{{.Name}}"])? == "kept");
+
+    ok(&node, "rm \"$D/fill\"")?;
+    node.ok_with(&["secret", "create", "more", "-"], &LARGEST)?;
+    node.ok(&["image", "import", "--tag", "busybox:1", &archive])?;
+    Ok(())
+}
+
+#[test]
+fn data_directory_that_cannot_be_written_is_refused() -> Result<()> {
+    let node = Node::stopped()?;
+    std::fs::create_dir(node.data_dir())?;
+    ok(&node, "mount -t tmpfs -o ro,size=1m readonly \"$D\"")?;
+
+    let line = node.refused_start()?;
+
+    ensure!(line.to_lowercase().contains("read-only file system") && line.contains("mount the file system"), "{line}");
+    ensure!(line.contains(&*node.data_dir().to_string_lossy()), "{line}");
+    ensure!(!node.run_dir().exists());
+    Ok(())
+}
+
+#[test]
+fn data_directory_without_space_is_refused_at_the_start_and_left_as_it_was() -> Result<()> {
+    let node = Node::stopped()?;
+    std::fs::create_dir(node.data_dir())?;
+    ok(&node, "mount -t tmpfs -o size=64k full \"$D\" && ! cat /dev/zero > \"$D/fill\"")?;
+
+    let line = node.refused_start()?;
+
+    ensure!(line.to_lowercase().contains("no space left") || line.contains("full"), "{line}");
+    ensure!(ok(&node, "ls -A \"$D\"")? == "fill\n", "{}", ok(&node, "find \"$D\"")?);
+    Ok(())
+}
+
+#[test]
+fn directory_that_is_a_file_is_refused_and_kept() -> Result<()> {
+    let node = Node::stopped()?;
+    std::fs::write(node.data_dir(), "mine")?;
+
+    let line = node.refused_start()?;
+
+    ensure!(line.contains("it is no directory"), "{line}");
+    ensure!(std::fs::read(node.data_dir())? == b"mine");
+    Ok(())
+}
+
+#[test]
+fn control_socket_that_is_a_file_is_refused_and_a_stale_one_is_replaced() -> Result<()> {
+    let mut node = Node::stopped()?;
+    std::fs::create_dir(node.run_dir())?;
+    let socket = node.run_dir().join("control.sock");
+    std::fs::write(&socket, "mine")?;
+
+    let line = node.refused_start()?;
+    ensure!(line.contains("exists and is no socket"), "{line}");
+    ensure!(std::fs::read(&socket)? == b"mine");
+
+    std::fs::remove_file(&socket)?;
+    drop(std::os::unix::net::UnixListener::bind(&socket)?);
+    node.start_daemon()?;
+    node.ok(&["version"])?;
+    Ok(())
+}
+
+#[test]
+fn daemon_without_root_says_so() -> Result<()> {
+    let node = Node::stopped()?;
+    let program = secretd_tests::node::binary("secretd");
+    let copy = node.path("secretd");
+    std::fs::copy(program, &copy)?;
+    std::os::unix::fs::chown(node.path("."), Some(65534), Some(65534))?;
+
+    let answer = node.in_sandbox(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups \"$T/secretd\" --data-dir \"$D\" --run-dir \"$R\"",
+    )?;
+
+    ensure!(answer.code() == 1 && answer.stderr.contains("run secretd as root"), "{answer:?}");
+    ensure!(!node.data_dir().exists() && !node.run_dir().exists());
+    Ok(())
+}
