@@ -5,7 +5,7 @@ use secretd_tests::node::Node;
 use secretd_tests::rootfs;
 
 /// The largest secret.
-const LARGEST: [u8; 512_000] = [7; 512_000];
+static LARGEST: [u8; 512_000] = [7; 512_000];
 
 /// A cluster whose data directory is a file system of its own, of 64 MiB.
 fn small_cluster() -> Result<Node> {
