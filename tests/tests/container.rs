@@ -180,6 +180,26 @@ fn command_that_ends_is_started_again_as_the_policy_says() -> Result<()> {
 }
 
 #[test]
+fn container_is_asked_by_its_signal_and_killed_after_its_grace() -> Result<()> {
+    let node = Node::cluster()?;
+    let file = node.path("variables");
+    std::fs::write(&file, "FROM_FILE=file\nBOTH=file\n")?;
+    let (file, bind) = (file.to_string_lossy(), format!("type=bind,source={},target=/host", node.path("").display()));
+    let asked = "trap 'echo asked $FROM_FILE $BOTH > /host/asked; exit 0' USR1; while :; do sleep 1 & wait $!; done";
+    let flags = ["--name", "asked", "--env-file", &file, "-e", "BOTH=flag", "--stop-signal", "USR1", "--mount", &bind];
+    node.create_service(&[&flags[..], &["busybox:1", "sh", "-c", asked]].concat())?;
+    let stubborn = "trap '' TERM; while :; do sleep 1; done";
+    let flags = ["--name", "stubborn", "--stop-grace-period", "300ms"];
+    node.create_service(&[&flags[..], &["busybox:1", "sh", "-c", stubborn]].concat())?;
+
+    node.ok(&["service", "scale", "asked=0", "stubborn=0"])?;
+
+    ensure!(std::fs::read_to_string(node.path("asked"))? == "asked file flag\n");
+    ensure!(node.processes("sh").is_empty());
+    Ok(())
+}
+
+#[test]
 fn commands_have_their_input_output_terminal_and_exit_code() -> Result<()> {
     let node = Node::cluster()?;
     serve(&node, &["--init"])?;
