@@ -286,7 +286,7 @@ fn hierarchies() -> impl Iterator<Item = PathBuf> {
 }
 
 /// Removes the control groups that a killed node has left: their processes are dead, and rmdir(2) waits for nothing.
-fn remove_cgroups(name: &str) {
+pub fn remove_cgroups(name: &str) {
     for root in hierarchies() {
         remove_tree(&root.join(name.trim_start_matches('/')));
     }

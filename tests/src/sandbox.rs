@@ -9,30 +9,41 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A PID and a mount namespace.
+/// A PID and a mount namespace, and a network namespace where one was asked for.
 #[derive(Debug)]
 pub struct Sandbox {
     /// `unshare`, which waits for the first process and kills it when it is killed itself.
     outer: Child,
     /// The first process, as this namespace sees it.
     inner: i32,
+    network: bool,
 }
 
 impl Sandbox {
-    /// Makes the namespaces.
+    /// Makes the namespaces, with this process's network.
     pub fn new() -> Result<Self> {
+        Self::unshare(false)
+    }
+
+    /// Makes the namespaces, with a network of their own: a loopback interface that is down.
+    pub fn with_network() -> Result<Self> {
+        Self::unshare(true)
+    }
+
+    fn unshare(network: bool) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "the lab needs root: run the tests as root");
         // An ignored SIGCHLD is inherited by `sleep`: the kernel reaps the orphans of the namespace then.
         let outer = Command::new("unshare")
-            .args(["--pid", "--mount", "--mount-proc", "--fork", "--kill-child=KILL", "--propagation=private", "--"])
-            .args(["sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"])
+            .args(["--pid", "--mount", "--mount-proc", "--fork", "--kill-child=KILL", "--propagation=private"])
+            .args(network.then_some("--net"))
+            .args(["--", "sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null()) // what goes wrong shows as a sandbox that is not ready
             .process_group(0)
             .spawn()
             .context("unshare: is util-linux installed?")?;
-        let mut sandbox = Self { outer, inner: 0 };
+        let mut sandbox = Self { outer, inner: 0, network };
         let mut line = String::new();
         let output = sandbox.outer.stdout.as_mut().context("unshare has no output")?;
         std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)?;
@@ -46,7 +57,8 @@ impl Sandbox {
     /// A command that will run in the namespaces.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args([format!("--target={}", self.inner).as_str(), "--pid", "--mount", "--", program]);
+        command.args([format!("--target={}", self.inner).as_str(), "--pid", "--mount"]);
+        command.args(self.network.then_some("--net")).args(["--", program]);
         command
     }
 

@@ -9,13 +9,14 @@ use anyhow::{Context, Result, ensure};
 use secretd_tests::client::Client;
 use secretd_tests::node::Node;
 
-use crate::statistics::{Row, at_least, at_most, memory, percentile, show};
+use crate::statistics::{Row, at_least, at_most, memory, percentile, show, size};
+use crate::swarm::Figures;
 
 /// Waits for its end as a well-behaved server does.
-const SERVER: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
+pub(crate) const SERVER: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
 
 /// From the command to the first instruction of the container's program, which writes into a pipe of the host.
-pub(crate) fn first_instruction(node: &Node) -> Result<Vec<Row>> {
+pub(crate) fn first_instruction(node: &Node, swarm: &Figures) -> Result<Vec<Row>> {
     let pipe = node.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
     let mount = format!("type=bind,source={},target=/pipe", pipe.display());
@@ -47,7 +48,8 @@ pub(crate) fn first_instruction(node: &Node) -> Result<Vec<Row>> {
         node.ok(&["service", "rm", &name])?;
     }
     let limit = Duration::from_millis(60);
-    Ok(vec![at_most("service create to first instruction (sctl included)", &samples, limit, "Swarm 307 ms")])
+    let beside = format!("{} {}", swarm.name, show(swarm.first_instruction));
+    Ok(vec![at_most("service create to first instruction (command included)", &samples, limit, &beside)])
 }
 
 /// From the acknowledgement of an update to the event in the container, whose handler has read the new bytes.
@@ -114,7 +116,7 @@ pub(crate) fn reads(node: &Node) -> Result<Vec<Row>> {
 }
 
 /// A hundred replicas up and down, and their weight while they are up.
-pub(crate) fn replicas(node: &Node) -> Result<Vec<Row>> {
+pub(crate) fn replicas(node: &Node, swarm: &Figures) -> Result<Vec<Row>> {
     node.ok_with(&["secret", "create", "shared", "-"], &[7; 512])?;
     while !node.shims().is_empty() {
         std::thread::yield_now(); // what was measured before ends
@@ -148,30 +150,29 @@ pub(crate) fn replicas(node: &Node) -> Result<Vec<Row>> {
     }
     let down = 100.0 / start.elapsed().as_secs_f64();
     Ok(vec![
-        at_least("100 replicas started", up, 40.0, "Swarm 12/s"),
-        at_least("100 replicas stopped", down, 100.0, ""),
-        memory("secretd, 100 tasks, 1,201 secrets (PSS)", daemon, 25 * 1024, "dockerd and containerd 138 MB"),
+        at_least("100 replicas started", up, 40.0, &format!("{} {:.1}/s", swarm.name, swarm.up)),
+        at_least("100 replicas stopped", down, 100.0, &format!("{} {:.1}/s", swarm.name, swarm.down)),
+        memory("secretd, 100 tasks, 1,201 secrets (PSS)", daemon, 25 * 1024, &daemons(swarm)),
         memory("secret-fs, 100 tasks (PSS)", fs, 6 * 1024, ""),
-        memory("each container's shim (PSS, mean of 100)", shim, 2560, "containerd's 13.5 MB"),
+        memory("each container's shim (PSS, mean of 100)", shim, 2560, &format!("containerd's {}", size(swarm.shim))),
     ])
 }
 
 /// What the node weighs before anything runs.
-pub(crate) fn idle_memory(node: &Node) -> Result<Vec<Row>> {
+pub(crate) fn idle_memory(node: &Node, swarm: &Figures) -> Result<Vec<Row>> {
     let fs: u64 = node.processes("secret-fs").into_iter().map(proportional_set_size).sum::<Result<u64>>()?;
     Ok(vec![
-        memory(
-            "secretd, idle (PSS)",
-            proportional_set_size(node.daemon_pid()?)?,
-            25 * 1024,
-            "dockerd and containerd 138 MB",
-        ),
+        memory("secretd, idle (PSS)", proportional_set_size(node.daemon_pid()?)?, 25 * 1024, &daemons(swarm)),
         memory("secret-fs, idle (PSS)", fs, 6 * 1024, ""),
     ])
 }
 
+fn daemons(swarm: &Figures) -> String {
+    format!("dockerd and containerd, idle: {}", size(swarm.daemons))
+}
+
 /// Kilobytes: a process's own pages and its share of those that it shares (proc(5), smaps_rollup).
-fn proportional_set_size(pid: i32) -> Result<u64> {
+pub(crate) fn proportional_set_size(pid: i32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = text.lines().find(|line| line.starts_with("Pss:")).context("Pss")?;
     Ok(line.split_whitespace().nth(1).context("Pss")?.parse()?)

@@ -1,4 +1,7 @@
-//! `make bench`: figures of one node, each beside what the machine itself does in the same run.
+//! `make bench`: figures of one node, each beside what the machine itself and Docker Swarm do in the same run.
+//!
+//! `bench [DOCKER]`: DOCKER is a directory below which Docker is unpacked (`tests/peer.sh`). Without it, figures that were
+//! measured elsewhere stand in its place, and the table says so.
 //!
 //! Prints one table. Nothing here is a test: a busy machine gives other figures, and only the ratios hold.
 
@@ -6,6 +9,9 @@ mod baseline;
 mod containers;
 mod secrets;
 mod statistics;
+mod swarm;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use secretd_tests::client::Client;
@@ -13,11 +19,14 @@ use secretd_tests::node::{Node, binary};
 use secretd_tests::rootfs;
 
 use crate::statistics::Row;
+use crate::swarm::Figures;
 
 fn main() -> Result<()> {
+    let docker = std::env::args_os().nth(1).map(PathBuf::from).filter(|root| root.join("usr/sbin/dockerd").is_file());
+    let swarm = docker.map_or_else(|| Ok(Figures::written_down()), |root| Figures::measure(&root))?;
     let node = prepare()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rows = runtime.block_on(measure(&node))?;
+    let rows = runtime.block_on(measure(&node, &swarm))?;
     print(&rows);
     Ok(())
 }
@@ -35,16 +44,16 @@ fn prepare() -> Result<Node> {
     Ok(node)
 }
 
-async fn measure(node: &Node) -> Result<Vec<Row>> {
+async fn measure(node: &Node, swarm: &Figures) -> Result<Vec<Row>> {
     let mut client = Client::connect(&node.run_dir().join("control.sock")).await?;
     let mut rows = Vec::new();
-    rows.extend(containers::idle_memory(node)?);
-    rows.extend(secrets::create_small(node, &mut client).await?);
-    rows.extend(secrets::create_large(&mut client).await?);
-    rows.extend(containers::first_instruction(node)?);
+    rows.extend(containers::idle_memory(node, swarm)?);
+    rows.extend(secrets::create_small(node, &mut client, swarm).await?);
+    rows.extend(secrets::create_large(&mut client, swarm).await?);
+    rows.extend(containers::first_instruction(node, swarm)?);
     rows.extend(containers::update_seen(node, &mut client).await?);
     rows.extend(containers::reads(node)?);
-    rows.extend(containers::replicas(node)?);
+    rows.extend(containers::replicas(node, swarm)?);
     Ok(rows)
 }
 

@@ -54,16 +54,17 @@ pub(crate) fn at_least(what: &str, rate: f64, limit: f64, beside: &str) -> Row {
 pub(crate) fn memory(what: &str, kilobytes: u64, limit: u64, beside: &str) -> Row {
     Row {
         what: what.to_owned(),
-        measured: format!("{:.1} MB", megabytes(kilobytes)),
-        target: format!("<= {:.1} MB", megabytes(limit)),
+        measured: size(kilobytes),
+        target: format!("<= {}", size(limit)),
         beside: beside.to_owned(),
         reached: kilobytes <= limit,
     }
 }
 
+/// Memory in megabytes.
 #[allow(clippy::cast_precision_loss)] // far below 2^52
-fn megabytes(kilobytes: u64) -> f64 {
-    kilobytes as f64 / 1024.0
+pub(crate) fn size(kilobytes: u64) -> String {
+    format!("{:.1} MB", kilobytes as f64 / 1024.0)
 }
 
 /// A duration in its natural unit.

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Fetches Docker as Debian packages it and unpacks it below a directory, without installing it: peer.sh DIRECTORY
+# The benchmark measures it in the same run. What it fetches is neither part of secretd nor needed by it.
+set -eu
+
+directory=$1
+[ ! -x "$directory/usr/sbin/dockerd" ] || exit 0
+work=$(mktemp -d)
+chmod 0755 "$work" # apt fetches as another user
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+apt-get update -qq
+apt-get download -qq docker.io containerd runc
+mkdir -p unpacked
+for package in ./*.deb; do dpkg -x "$package" unpacked; done
+mkdir -p "$(dirname "$directory")"
+rm -rf "$directory"
+mv unpacked "$directory"
