@@ -115,7 +115,7 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
         Ok(stream) => access.allows(stream),
         Err(_) => true,
     });
-    let api = Server::builder().add_service(manager.control()).add_service(images);
+    let api = server().add_service(manager.control()).add_service(images);
     let containers = Arc::clone(&node.runtime);
     let end = api_thread.serve(api.serve_with_incoming(incoming));
     parts.spawn(async move { ended("the API", end.await.unwrap_or(Ok(()))) });
@@ -276,13 +276,25 @@ fn follow_images(
     sender
 }
 
+/// A gRPC server that takes the largest secret without waiting for its sender: HTTP/2's own window is 64 KiB
+/// (RFC 9113, 6.9.2), and each time that it is used up two processes take turns.
+fn server() -> Server {
+    const STREAM: u32 = 2 << 20;
+    const CONNECTION: u32 = 2 * STREAM;
+    const FRAME: u32 = 1 << 20;
+    Server::builder()
+        .initial_stream_window_size(STREAM)
+        .initial_connection_window_size(CONNECTION)
+        .max_frame_size(FRAME)
+}
+
 /// The agent's way to the dispatcher: gRPC through a pipe in this process, as it will be TLS to another.
 fn dispatcher_channel(manager: &Manager, stop: &CancellationToken, parts: &mut JoinSet<anyhow::Error>) -> Channel {
     /// Bytes on their way in the pipe: a payload, so that large secrets do not go in small steps.
     const PIPE: usize = 1 << 20;
     let (sender, receiver) = mpsc::channel::<std::io::Result<tokio::io::DuplexStream>>(4);
     let incoming = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let server = Server::builder().add_service(manager.dispatcher());
+    let server = server().add_service(manager.dispatcher());
     let serving = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     parts.spawn(async move { ended("the dispatcher", serving.await) });
     let connector = tower::service_fn(move |_| {
