@@ -5,6 +5,7 @@
 
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 POSTGRES := $(TARGET)/images/postgres.tar
+KERNEL := $(TARGET)/kernel
 DESTDIR ?=
 PREFIX ?= /usr
 
@@ -29,9 +30,10 @@ check:
 
 test: $(POSTGRES)
 	@tests/prepare.sh test
+	tests/kernel.sh $(KERNEL)
 	$(MAKE) check
 	cargo build --locked --workspace --bins
-	POSTGRES_TAR=$(abspath $(POSTGRES)) cargo test --locked --workspace
+	POSTGRES_TAR=$(abspath $(POSTGRES)) KERNEL=$(abspath $(KERNEL)) cargo test --locked --workspace
 
 bench: build
 	@tests/prepare.sh test

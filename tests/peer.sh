@@ -6,11 +6,10 @@ set -eu
 directory=$1
 [ ! -x "$directory/usr/sbin/dockerd" ] || exit 0
 work=$(mktemp -d)
-chmod 0755 "$work" # apt fetches as another user
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 apt-get update -qq
-apt-get download -qq docker.io containerd runc
+apt-get download -qq -o APT::Sandbox::User=root docker.io containerd runc
 mkdir -p unpacked
 for package in ./*.deb; do dpkg -x "$package" unpacked; done
 mkdir -p "$(dirname "$directory")"

@@ -23,6 +23,9 @@ test)
     need docker-registry docker-registry
     need skopeo skopeo
     need umoci umoci
+    need qemu-system-x86_64 qemu-system-x86
+    need cpio cpio
+    need strip binutils
     need htpasswd apache2-utils
     need ip iproute2
     need systemd-analyze systemd

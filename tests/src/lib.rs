@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod command;
+pub mod machine;
 pub mod node;
 pub mod oci;
 pub mod rootfs;

@@ -169,7 +169,10 @@ fn build(
     executor: TaskExecutor,
     process: &Utf8Path,
 ) -> Result<Running, String> {
-    let refused = |error: &dyn std::error::Error| format!("the command cannot be started: {}", create::chain(error));
+    let refused = |error: &dyn std::error::Error| {
+        let hint = if config.limits.pids > 0 { "; has it as many processes as --limit-pids lets it have?" } else { "" };
+        format!("the command cannot be started: {}{hint}", create::chain(error))
+    };
     let builder = ContainerBuilder::new(config.task.to_string(), SyscallType::default())
         .with_root_path(task_dir.join(create::STATE).as_std_path())
         .map_err(|error| refused(&error))?
