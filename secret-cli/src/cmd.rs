@@ -12,6 +12,7 @@ pub(crate) mod node;
 pub(crate) mod outcomes;
 pub(crate) mod secret;
 pub(crate) mod service;
+pub(crate) mod task_list;
 pub(crate) mod version;
 
 use crate::args::{Cli, Command};

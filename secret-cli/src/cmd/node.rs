@@ -2,6 +2,7 @@
 
 mod inspect;
 mod ls;
+mod ps;
 
 use clap::Subcommand;
 
@@ -15,11 +16,14 @@ pub(crate) enum Group {
     /// List nodes
     #[command(visible_alias = "list")]
     Ls(ls::Ls),
+    /// List the tasks of nodes, those that have ended too
+    Ps(ps::Ps),
 }
 
 pub(crate) async fn run(context: &Context, group: Group) -> Result<u8, Failure> {
     match group {
         Group::Inspect(args) => inspect::run(context, args).await,
         Group::Ls(args) => ls::run(context, args).await,
+        Group::Ps(args) => ps::run(context, args).await,
     }
 }

@@ -5,6 +5,19 @@ use secretd_proto::v1::mount::Kind;
 
 use super::{csv, key_value, number};
 
+/// What `--help` says of it.
+pub(crate) const HELP: &str = "\
+Mount, as keys and values with commas between them:
+  type=volume|bind|tmpfs  [default: volume]
+  source=SOURCE           name of a volume, or a path of the node; a volume without a name goes with its task (or: src)
+  target=PATH             path in the container (or: dst, destination)
+  readonly                (or: ro)
+  volume-nocopy           leave a new volume empty, without the image's files
+  volume-label=KEY=VALUE  label of a new volume
+  bind-propagation=MODE   rprivate, private, rslave, slave, rshared, shared
+  tmpfs-size=BYTES        with k, m or g
+  tmpfs-mode=MODE         octal";
+
 /// A mount from its long form.
 pub(crate) fn parse(text: &str) -> Result<Mount, String> {
     let mut mount = Mount { kind: Kind::Volume.into(), ..Mount::default() };

@@ -12,7 +12,7 @@ use crate::view::node;
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
-    /// Only those that match
+    /// Only those that match: id, label, membership, name, node.label, role
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = key_value::filter)]
     filters: Vec<Filter>,
     /// Only the ids

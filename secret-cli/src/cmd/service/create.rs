@@ -50,8 +50,7 @@ pub(crate) struct Create {
     /// Label of the containers
     #[arg(long = "container-label", value_name = "KEY=VALUE", value_parser = key_value::label)]
     container_labels: Vec<(String, String)>,
-    /// Mount, as type=volume|bind|tmpfs,source=SOURCE,target=PATH and options
-    #[arg(long = "mount", value_name = "MOUNT", value_parser = mount::parse)]
+    #[arg(long = "mount", help = mount::HELP, value_name = "MOUNT", value_parser = mount::parse)]
     mounts: Vec<Mount>,
     /// Further line of /etc/hosts
     #[arg(long = "host", value_name = "NAME:ADDRESS", value_parser = key_value::host)]

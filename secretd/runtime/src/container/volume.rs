@@ -32,12 +32,16 @@ pub(super) fn make(volumes: &Utf8Path, config: &mut ShimConfig, plans: &[VolumeP
     for plan in plans {
         let directory = volumes.join(&plan.name);
         let data = directory.join("_data");
-        let is_new = !data.exists();
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        // Of two containers that start at the same time one makes it.
+        let is_new = match std::fs::DirBuilder::new().mode(0o755).create(&data) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error),
+        };
         if is_new {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
             let meta = serde_json::json!({"labels": plan.labels});
             std::fs::write(directory.join("meta.json"), meta.to_string())?;
-            std::fs::DirBuilder::new().mode(0o755).create(&data)?;
         }
         if let Some(mount) = config.mounts.get_mut(plan.mount) {
             let populate = is_new && !plan.nocopy;
