@@ -67,4 +67,7 @@ pub(crate) enum Command {
     Service(cmd::service::Group),
     /// Show the versions of sctl and of secretd
     Version(cmd::version::Version),
+    /// Manage volumes of the node
+    #[command(subcommand)]
+    Volume(cmd::volume::Group),
 }

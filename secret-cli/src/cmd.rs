@@ -14,6 +14,7 @@ pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod task_list;
 pub(crate) mod version;
+pub(crate) mod volume;
 
 use crate::args::{Cli, Command};
 use crate::connection::Host;
@@ -51,5 +52,6 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Secret(group) => secret::run(&context, group).await,
         Command::Service(group) => service::run(&context, group).await,
         Command::Version(args) => version::run(&context, &args).await,
+        Command::Volume(group) => volume::run(&context, group).await,
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1::control_client::ControlClient;
 use secretd_proto::v1::images_client::ImagesClient;
+use secretd_proto::v1::volumes_client::VolumesClient;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
@@ -64,6 +65,11 @@ impl Host {
     pub(crate) async fn images(&self) -> Result<Images, Failure> {
         let client = ImagesClient::new(self.channel().await?);
         Ok(client.max_decoding_message_size(MAX_MESSAGE_LENGTH).max_encoding_message_size(MAX_MESSAGE_LENGTH))
+    }
+
+    /// Connects to the node's volumes.
+    pub(crate) async fn volumes(&self) -> Result<VolumesClient<Channel>, Failure> {
+        Ok(VolumesClient::new(self.channel().await?))
     }
 
     async fn channel(&self) -> Result<Channel, Failure> {

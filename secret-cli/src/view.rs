@@ -5,6 +5,7 @@ pub(crate) mod node;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod task;
+pub(crate) mod volume;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
 use secretd_agent::images_api::ImagesApi;
+use secretd_agent::volumes_api::VolumesApi;
 use secretd_agent::{Agent, Deps as AgentDeps};
 use secretd_core::node::{NodeDescription, SecretsStatus};
 use secretd_core::seam::clock::{Clock, SystemClock};
@@ -115,7 +116,8 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
         Ok(stream) => access.allows(stream),
         Err(_) => true,
     });
-    let api = server().add_service(manager.control()).add_service(images);
+    let volumes = VolumesApi::server(Arc::clone(&node.runtime) as _);
+    let api = server().add_service(manager.control()).add_service(images).add_service(volumes);
     let containers = Arc::clone(&node.runtime);
     let end = api_thread.serve(api.serve_with_incoming(incoming));
     parts.spawn(async move { ended("the API", end.await.unwrap_or(Ok(()))) });

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use secretd_core::seam::images::{ByteStream, Credentials, Image, ImageError, Images, Progress};
 use secretd_core::wire::time_to_wire;
-use secretd_proto::code::{Class, Code, METADATA_KEY};
+use secretd_proto::code::Code;
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1;
 use secretd_proto::v1::images_server::{Images as ImagesService, ImagesServer};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::refusal::with_code;
 
 /// Progress messages that wait for the client.
 const CHANNEL: usize = 32;
@@ -211,19 +213,4 @@ fn status(error: ImageError) -> Status {
         ImageError::Node { .. } => Code::Internal,
     };
     with_code(code, &error.to_string())
-}
-
-fn with_code(code: Code, message: &str) -> Status {
-    let grpc = match code.class() {
-        Class::Invalid => tonic::Code::InvalidArgument,
-        Class::NotFound => tonic::Code::NotFound,
-        Class::Conflict => tonic::Code::FailedPrecondition,
-        Class::Unreachable => tonic::Code::Unavailable,
-        Class::Failed => tonic::Code::Aborted,
-    };
-    let mut status = Status::new(grpc, message);
-    if let Ok(value) = code.as_str().parse() {
-        status.metadata_mut().insert(METADATA_KEY, value);
-    }
-    status
 }

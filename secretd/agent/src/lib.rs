@@ -2,17 +2,19 @@
 //!
 //! Reading order: [`agent`] (how it is put together), `session` (the conversation with a manager), `assignment` (what it
 //! says, parsed), `worker` (which tasks there are), `runner` (one task's life), `secrets` (a task's secrets in
-//! secret-fs), `report` (what is told), `work` (logs and exec), [`images_api`] (the images of this node).
+//! secret-fs), `report` (what is told), `work` (logs and exec), [`images_api`] and [`volumes_api`] (the images and the volumes of this node).
 //!
 //! Deliberately absent: containers and secret-fs themselves. The agent knows the seams alone.
 
 pub mod agent;
 mod assignment;
 pub mod images_api;
+mod refusal;
 mod report;
 mod runner;
 mod secrets;
 mod session;
+pub mod volumes_api;
 mod work;
 mod worker;
 

@@ -4,3 +4,4 @@ pub mod clock;
 pub mod images;
 pub mod runtime;
 pub mod secret_mount;
+pub mod volumes;

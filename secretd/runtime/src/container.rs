@@ -8,6 +8,7 @@ mod clean;
 mod plan;
 pub(crate) mod shim_client;
 mod volume;
+mod volumes;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -76,6 +77,10 @@ impl ContainerRuntime {
 
     fn log_dir(&self, task: &TaskId) -> Utf8PathBuf {
         self.config.data_dir.join("logs").join(task.to_string())
+    }
+
+    fn volumes_dir(&self) -> Utf8PathBuf {
+        self.config.data_dir.join("volumes")
     }
 
     fn cgroup(&self, task: &TaskId) -> String {
@@ -154,7 +159,7 @@ impl ContainerRuntime {
             shim_client::delete(&dir.join(SOCKET)).await;
         }
         let (cgroup, snapshot, id) = (self.cgroup(task), self.snapshot_dir(task), *task);
-        let volumes = self.config.data_dir.join("volumes");
+        let volumes = self.volumes_dir();
         let cleaned = tokio::task::spawn_blocking(move || {
             clean::shim(&dir)?;
             clean::cgroup(&cgroup)?;
@@ -203,13 +208,10 @@ impl Runtime for ContainerRuntime {
         let plan =
             plan::plan(task, &image, &self.places(&task.id)).map_err(|error| PrepareError::Invalid(error.to_string()));
         let made = match plan {
-            Ok(mut plan) => {
-                let volumes = self.config.data_dir.join("volumes");
-                match volume::make(&volumes, &mut plan.config, &plan.volumes) {
-                    Ok(()) => self.create(&task.id, &plan.config).await,
-                    Err(error) => Err(PrepareError::Node { step: "volume".to_owned(), reason: error.to_string() }),
-                }
-            }
+            Ok(mut plan) => match volume::make(&self.volumes_dir(), &mut plan.config, &plan.volumes) {
+                Ok(()) => self.create(&task.id, &plan.config).await,
+                Err(error) => Err(PrepareError::Node { step: "volume".to_owned(), reason: error.to_string() }),
+            },
             Err(error) => Err(error),
         };
         match made {

@@ -8,4 +8,5 @@ mod images;
 mod law;
 mod lifecycle;
 mod secret;
+mod volumes;
 mod work;

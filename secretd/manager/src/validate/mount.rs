@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use secretd_core::seam::volumes::is_volume_name;
 use secretd_core::service::{Mount, MountKind};
 
 const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
@@ -76,9 +77,4 @@ fn check_kind(kind: &MountKind) -> Result<(), InvalidMount> {
         MountKind::Tmpfs { mode, .. } if *mode > 0o1777 => Err(InvalidMount::TmpfsMode(*mode)),
         MountKind::Volume { .. } | MountKind::Bind { .. } | MountKind::Tmpfs { .. } => Ok(()),
     }
-}
-
-fn is_volume_name(name: &str) -> bool {
-    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    first && name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }

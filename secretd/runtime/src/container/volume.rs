@@ -6,8 +6,20 @@ use std::os::unix::fs::DirBuilderExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use secretd_proto::id::TaskId;
+use serde::{Deserialize, Serialize};
 
 use crate::shim_config::{MountSource, ShimConfig};
+
+/// What containers see of a volume's directory.
+pub(super) const DATA: &str = "_data";
+/// What is known of it.
+pub(super) const META: &str = "meta.json";
+
+/// The file beside a volume's data.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) labels: BTreeMap<String, String>,
+}
 
 /// A volume that a container uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,25 +42,28 @@ pub(super) fn anonymous(task: &TaskId, index: usize) -> String {
 /// Makes the volumes that are not there yet, and puts their paths into the configuration.
 pub(super) fn make(volumes: &Utf8Path, config: &mut ShimConfig, plans: &[VolumePlan]) -> io::Result<()> {
     for plan in plans {
-        let directory = volumes.join(&plan.name);
-        let data = directory.join("_data");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        // Of two containers that start at the same time one makes it.
-        let is_new = match std::fs::DirBuilder::new().mode(0o755).create(&data) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(error),
-        };
-        if is_new {
-            let meta = serde_json::json!({"labels": plan.labels});
-            std::fs::write(directory.join("meta.json"), meta.to_string())?;
-        }
+        let is_new = make_one(volumes, &plan.name, &plan.labels)?;
         if let Some(mount) = config.mounts.get_mut(plan.mount) {
+            let path = volumes.join(&plan.name).join(DATA);
             let populate = is_new && !plan.nocopy;
-            mount.source = MountSource::Path { path: data, propagation: String::new(), populate };
+            mount.source = MountSource::Path { path, propagation: String::new(), populate };
         }
     }
     Ok(())
+}
+
+/// Makes a volume that is not there yet. Answers whether it was made: of two who want it at the same time, one makes it.
+pub(super) fn make_one(volumes: &Utf8Path, name: &str, labels: &BTreeMap<String, String>) -> io::Result<bool> {
+    let directory = volumes.join(name);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+    match std::fs::DirBuilder::new().mode(0o755).create(directory.join(DATA)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let meta = serde_json::to_vec(&Meta { labels: labels.clone() }).map_err(io::Error::other)?;
+    std::fs::write(directory.join(META), meta)?;
+    Ok(true)
 }
 
 /// Removes the anonymous volumes of a task.
