@@ -13,12 +13,13 @@ use crate::id::{ClusterId, NodeId, SecretId, TaskId};
 use crate::name::SecretName;
 
 /// Refused when the two ends disagree.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// The inode directory, below the root of a task's filesystem, that is mounted on `/run/secrets`.
 pub const SECRETS_DIRECTORY: &str = "secrets";
 
-/// The directory of the single files that are mounted on absolute targets, named by the index of [`Target::Absolute`].
+/// The directory of the single files that are mounted on absolute targets. Each is named by a hash of its path: grants
+/// come and go, and a file must keep its name.
 pub const ABSOLUTE_DIRECTORY: &str = "absolute";
 
 /// A symbolic link beside the secrets that is renamed into place after each change, as Kubernetes' volumes do, so that
@@ -33,13 +34,8 @@ pub const DATA_LINK_NEW: &str = "..data_tmp";
 pub enum Target {
     /// A path below `/run/secrets`, of normal components only (`db/password`).
     Relative(String),
-    /// An absolute path, outside `/run/secrets`.
-    Absolute {
-        /// Names the file in [`ABSOLUTE_DIRECTORY`]; unique in the task.
-        index: u32,
-        /// Where the shim mounts it.
-        path: String,
-    },
+    /// An absolute path, outside `/run/secrets`, where the shim mounts the file.
+    Absolute(String),
 }
 
 /// One secret version that one task may read.
@@ -132,6 +128,14 @@ pub enum Request {
         /// Which file.
         target: Target,
     },
+    /// The watchers of these targets were told of the changes that the last [`Request::Update`] was answered with. Until
+    /// then each update is answered with them again.
+    Woken {
+        /// Whose secrets.
+        task: TaskId,
+        /// Which files.
+        targets: Vec<Target>,
+    },
     /// Which tasks are published, and how this process is protected.
     Status,
     /// Writes the audit records from now on to the descriptor that comes along (opened for appending).
@@ -159,7 +163,7 @@ pub enum Response {
     Done,
     /// To [`Request::Publish`] and [`Request::Update`]: done.
     Changed {
-        /// The targets whose bytes are new or gone.
+        /// The targets whose bytes are new or gone, and of which no [`Request::Woken`] has told.
         targets: Vec<Target>,
         /// Whether a mount of the task is served.
         attached: bool,
@@ -204,9 +208,12 @@ pub enum Refusal {
     /// The ends speak different protocols.
     #[error("secret-fs speaks protocol {0}: install the secret-fs of the same release as secretd")]
     Protocol(u16),
-    /// The peer is not root.
+    /// The peer is not root, another mount of the task is served, or this node fills no files.
     #[error("the peer is not allowed to do this")]
     NotAllowed,
+    /// The audit log takes no record.
+    #[error("the audit log cannot be written: free some space on the disk of the data directory")]
+    NotRecorded,
     /// No such task is published.
     #[error("task {0} has no published secrets")]
     UnknownTask(TaskId),
@@ -241,12 +248,12 @@ pub enum Refusal {
 pub struct ParseTargetError(pub String);
 
 impl Target {
-    /// The target that a user's text means; `index` names the file of an absolute one and must be unique in the task.
+    /// The target that a user's text means.
     ///
     /// # Errors
-    /// When the text has empty parts, `.` or `..`, is longer than 4,095 bytes, or begins with `..` below `/run/secrets`
-    /// (such names are ours).
-    pub fn parse(text: &str, index: u32) -> Result<Self, ParseTargetError> {
+    /// When the text has empty parts, `.` or `..`, is longer than 4,095 bytes, or a part below `/run/secrets` begins
+    /// with `..` (such names are ours).
+    pub fn parse(text: &str) -> Result<Self, ParseTargetError> {
         let refused = || ParseTargetError(text.chars().take(256).collect());
         let normal = |path: &str| {
             path.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= 255)
@@ -259,13 +266,13 @@ impl Target {
             Some(below) => below,
             None => match text.strip_prefix('/') {
                 Some(path) if normal(path) && path != "run/secrets" => {
-                    return Ok(Self::Absolute { index, path: text.to_owned() });
+                    return Ok(Self::Absolute(text.to_owned()));
                 }
                 Some(_) => return Err(refused()),
                 None => text,
             },
         };
-        if normal(relative) && !relative.starts_with("..") {
+        if normal(relative) && !relative.split('/').any(|part| part.starts_with("..")) {
             Ok(Self::Relative(relative.to_owned()))
         } else {
             Err(refused())
@@ -276,7 +283,7 @@ impl Target {
     pub fn path_in_filesystem(&self) -> String {
         match self {
             Self::Relative(path) => format!("{SECRETS_DIRECTORY}/{path}"),
-            Self::Absolute { index, .. } => format!("{ABSOLUTE_DIRECTORY}/{index}"),
+            Self::Absolute(path) => format!("{ABSOLUTE_DIRECTORY}/{:016x}", hash(path)),
         }
     }
 
@@ -284,9 +291,15 @@ impl Target {
     pub fn path_in_container(&self) -> String {
         match self {
             Self::Relative(path) => format!("/run/secrets/{path}"),
-            Self::Absolute { path, .. } => path.clone(),
+            Self::Absolute(path) => path.clone(),
         }
     }
+}
+
+/// 64-bit FNV-1a, <https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>. Of two paths of a task with one hash,
+/// secret-fs refuses the second.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -295,10 +308,10 @@ mod tests {
 
     #[test]
     fn targets_are_names_paths_and_absolute_paths() {
-        assert_eq!(Target::parse("pw", 0), Ok(Target::Relative("pw".into())));
-        assert_eq!(Target::parse("db/pw", 0), Ok(Target::Relative("db/pw".into())));
-        assert_eq!(Target::parse("/run/secrets/pw", 0), Ok(Target::Relative("pw".into())));
-        assert_eq!(Target::parse("/etc/pw", 3), Ok(Target::Absolute { index: 3, path: "/etc/pw".into() }));
+        assert_eq!(Target::parse("pw"), Ok(Target::Relative("pw".into())));
+        assert_eq!(Target::parse("db/pw"), Ok(Target::Relative("db/pw".into())));
+        assert_eq!(Target::parse("/run/secrets/pw"), Ok(Target::Relative("pw".into())));
+        assert_eq!(Target::parse("/etc/pw"), Ok(Target::Absolute("/etc/pw".into())));
         for bad in [
             "",
             "/",
@@ -313,7 +326,16 @@ mod tests {
             "a/",
             "a\0",
         ] {
-            assert!(Target::parse(bad, 0).is_err(), "{bad:?}");
+            assert!(Target::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn files_of_absolute_targets_are_named_by_their_paths() {
+        // The test vectors of the draft, appendix C: "" and "foobar".
+        assert_eq!((hash(""), hash("foobar")), (0xcbf2_9ce4_8422_2325, 0x8594_4171_f739_67e8));
+        let name = |path: &str| Target::parse(path).unwrap().path_in_filesystem();
+        assert_eq!(name("/etc/pw"), name("/etc/pw"));
+        assert_ne!(name("/etc/pw"), name("/etc/px"));
     }
 }

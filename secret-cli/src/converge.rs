@@ -60,7 +60,7 @@ pub(crate) fn progress(service: &Service, tasks: &[Task]) -> Progress {
             running += 1;
         } else if state == TaskState::Complete && !restarts(newest, true) {
             done += 1;
-        } else if fails && !restarts(newest, false) {
+        } else if fails && (!restarts(newest, false) || attempts_are_used_up(newest, of_slot.len())) {
             stuck = stuck.or_else(|| failure(newest));
         } else if !goes_on(service) {
             // What a node rejects once it rejects again.
@@ -119,6 +119,13 @@ fn age(task: &Task) -> (bool, i64, i32, String) {
 
 fn state(task: &Task) -> TaskState {
     task.status.as_ref().map_or(TaskState::New, |status| status.state())
+}
+
+/// Whether a slot with so many tasks of the present specification gets no more of them, although the policy has a window
+/// in which attempts count: a service that waits for the window to pass does not get there soon either.
+fn attempts_are_used_up(newest: &Task, tasks: usize) -> bool {
+    let restart = newest.spec.clone().unwrap_or_default().restart.unwrap_or_default();
+    restart.max_attempts > 0 && tasks as u64 > restart.max_attempts
 }
 
 /// Whether a task that has ended is followed by another.

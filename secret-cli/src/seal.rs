@@ -1,13 +1,15 @@
 //! Where plaintext lives in this process: read into one buffer, sealed, wiped.
 //!
-//! While it does, the process cannot be traced or dumped by others of the same user, and leaves no core.
+//! While it does, the process cannot be traced or dumped by others of the same user, leaves no core, and its memory is
+//! not swapped out as far as the system allows that.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
 use secretd_proto::id::{ClusterId, SecretId};
 use secretd_proto::limit::MAX_SECRET_LENGTH;
 use secretd_proto::v1::{GetSealingKeyRequest, SealedPayload};
@@ -19,13 +21,22 @@ use zeroize::Zeroizing;
 
 use crate::connection::Control;
 use crate::failure::Failure;
+use crate::output;
 
 /// Keeps the memory of this process from others, from now on.
 pub(crate) fn protect_memory() -> Result<(), Failure> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none)
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
-        .map_err(|error| Failure::failed(format!("cannot keep the secret's memory out of core dumps: {error}")))
+        .map_err(|error| Failure::failed(format!("cannot keep the secret's memory out of core dumps: {error}")))?;
+    // Others than root may lock a few megabytes: what comes later must not be refused because of that.
+    let later = if geteuid().is_root() { MlockAllFlags::FUTURE } else { MlockAllFlags::empty() };
+    if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT | later) {
+        output::note(&format!(
+            "WARNING: memory cannot be locked, so the secret may reach the swap: {error} (ulimit -l)"
+        ));
+    }
+    Ok(())
 }
 
 /// Reads a secret from a file, or from standard input (`-`): every byte of it, a newline at its end too.

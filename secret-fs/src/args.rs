@@ -1,4 +1,4 @@
-//! The command line: `secret-fs --listen-fd N --audit-fd M [--uid U --gid G]`.
+//! The command line: `secret-fs --listen-fd N --audit-fd M [--uid U --gid G] [--fill-files 1]`.
 
 use std::ffi::OsString;
 
@@ -13,6 +13,8 @@ pub(crate) struct Args {
     pub(crate) audit_fd: i32,
     /// Who to become.
     pub(crate) identity: Identity,
+    /// Whether this node has no FUSE: files of memory filesystems are filled.
+    pub(crate) fills_files: bool,
 }
 
 /// Why the command line was not understood.
@@ -48,7 +50,7 @@ impl Args {
                 return Err(UsageError::Twice(OPTIONS[place]));
             }
         }
-        let [listen_fd, audit_fd, uid, gid] = values;
+        let [listen_fd, audit_fd, uid, gid, fill_files] = values;
         let fd = |value: Option<u32>, place: usize| {
             value.and_then(|value| i32::try_from(value).ok()).ok_or(UsageError::Missing(OPTIONS[place]))
         };
@@ -57,11 +59,12 @@ impl Args {
             (Some(uid), Some(gid)) if uid != 0 && gid != 0 => Identity { uid, gid },
             (Some(_) | None, Some(_) | None) => return Err(UsageError::Identity),
         };
-        Ok(Self { listen_fd: fd(listen_fd, 0)?, audit_fd: fd(audit_fd, 1)?, identity })
+        let fills_files = fill_files.is_some_and(|value| value != 0);
+        Ok(Self { listen_fd: fd(listen_fd, 0)?, audit_fd: fd(audit_fd, 1)?, identity, fills_files })
     }
 }
 
-const OPTIONS: [&str; 4] = ["--listen-fd", "--audit-fd", "--uid", "--gid"];
+const OPTIONS: [&str; 5] = ["--listen-fd", "--audit-fd", "--uid", "--gid", "--fill-files"];
 
 /// The largest descriptor, and below the user id that means none.
 const MAX: u32 = i32::MAX.cast_unsigned();
@@ -78,7 +81,7 @@ mod tests {
     fn descriptors_and_identity_are_understood() {
         assert_eq!(
             parse("--listen-fd 3 --audit-fd 4 --uid 7 --gid 8"),
-            Ok(Args { listen_fd: 3, audit_fd: 4, identity: Identity { uid: 7, gid: 8 } })
+            Ok(Args { listen_fd: 3, audit_fd: 4, identity: Identity { uid: 7, gid: 8 }, fills_files: false })
         );
         assert_eq!(parse("--audit-fd 4 --listen-fd 3").map(|args| args.identity), Ok(NOBODY));
     }

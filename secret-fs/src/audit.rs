@@ -1,4 +1,5 @@
-//! The record of who opened what: one line of JSON for each open, written before the open is answered.
+//! The record of who opened what: one line of JSON for each open, written before the open is answered. What comes over
+//! the control socket and gives bytes to somebody, or a way to them, is recorded too.
 //!
 //! Lines hold ids and numbers only: no name of a secret, and no text that a container chose. A line goes out in one
 //! write(2) to a descriptor opened for appending, so lines of several threads never mix. When it cannot be written, the
@@ -18,6 +19,10 @@ use secretd_proto::id::{SecretId, TaskId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Allowed,
+    /// A mount of the task is served from now on: its shim's, or that of somebody who passes for it.
+    Attached,
+    /// A file of a memory filesystem was filled.
+    Filled,
     Refused(Reason),
 }
 
@@ -36,6 +41,10 @@ pub(crate) enum Reason {
     Retracted,
     /// An open file is read by a thread outside the task's control group.
     PassedOn,
+    /// A mount of the task while another one is served, by another process than that one's shim.
+    SecondMount,
+    /// Filling files, on a node that serves mounts.
+    Fill,
 }
 
 /// One line.
@@ -104,8 +113,11 @@ impl Audit {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(written.err().map_or_else(|| io::ErrorKind::WriteZero.into(), io::Error::from));
         }
-        let counter = if record.outcome == Outcome::Allowed { &self.allowed } else { &self.refused };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match record.outcome {
+            Outcome::Allowed => self.allowed.fetch_add(1, Ordering::Relaxed),
+            Outcome::Refused(_) => self.refused.fetch_add(1, Ordering::Relaxed),
+            Outcome::Attached | Outcome::Filled => 0, // no open
+        };
         Ok(())
     }
 
@@ -135,6 +147,8 @@ fn line(record: &Record, at: i64) -> String {
     let _ = write!(line, ",\"pid\":{process},\"tid\":{thread},\"uid\":{uid},\"gid\":{gid}");
     match record.outcome {
         Outcome::Allowed => line.push_str(",\"outcome\":\"allowed\"}\n"),
+        Outcome::Attached => line.push_str(",\"outcome\":\"attached\"}\n"),
+        Outcome::Filled => line.push_str(",\"outcome\":\"filled\"}\n"),
         Outcome::Refused(reason) => {
             let _ = writeln!(line, ",\"outcome\":\"refused\",\"reason\":\"{}\"}}", reason.as_str());
         }
@@ -151,6 +165,8 @@ impl Reason {
             Self::Write => "write",
             Self::Retracted => "retracted",
             Self::PassedOn => "passed-on",
+            Self::SecondMount => "second-mount",
+            Self::Fill => "fill",
         }
     }
 }

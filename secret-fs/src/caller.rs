@@ -77,9 +77,14 @@ impl Shim {
     /// Whether a thread id is the shim's first (and only) thread: the process must still live, as its number may have
     /// been given to another one.
     pub(crate) fn is(&self, thread: u32) -> bool {
+        thread == self.pid && self.lives()
+    }
+
+    /// Whether the process has not ended.
+    pub(crate) fn lives(&self) -> bool {
         let mut ended = [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        thread == self.pid && matches!(poll(&mut ended, Some(&now)), Ok(0))
+        matches!(poll(&mut ended, Some(&now)), Ok(0))
     }
 }
 

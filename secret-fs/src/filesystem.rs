@@ -30,7 +30,7 @@ use crate::view::{Attributes, Content, Kind, OpenRefused, ReadRefused, TaskView}
 pub(crate) struct TaskFilesystem {
     pub(crate) view: Arc<TaskView>,
     pub(crate) cgroup: CgroupPaths,
-    pub(crate) shim: Shim,
+    pub(crate) shim: Arc<Shim>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) bounce: Arc<Bounce>,
     pub(crate) next_request: NextRequest,
@@ -73,7 +73,7 @@ impl TaskFilesystem {
         };
         let written = self.audit.record(&record, clock::now());
         match outcome {
-            Outcome::Allowed => written.map_err(|_| Errno::EIO),
+            Outcome::Allowed | Outcome::Attached | Outcome::Filled => written.map_err(|_| Errno::EIO),
             Outcome::Refused(_) => Err(Errno::EACCES),
         }
     }
@@ -87,7 +87,7 @@ impl TaskFilesystem {
         };
         self.record(request, process, content.as_ref(), outcome)?;
         let content = content.ok_or(Errno::EACCES)?;
-        self.view.open_reader(content, request.pid()).map_err(errno_of)
+        self.view.open_reader(ino, content, request.pid()).map_err(errno_of)
     }
 
     fn open_for_waking(&self, request: &Request, ino: u64) -> Result<u64, Errno> {
@@ -107,7 +107,7 @@ impl TaskFilesystem {
             return Ok(());
         }
         match self.judge(request.pid()) {
-            (_, Outcome::Allowed) => Ok(()),
+            (_, Outcome::Allowed | Outcome::Attached | Outcome::Filled) => Ok(()),
             (process, Outcome::Refused(Reason::Cgroup)) => {
                 self.record(request, process, Some(&content), Outcome::Refused(Reason::PassedOn))
             }

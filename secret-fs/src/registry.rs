@@ -13,6 +13,7 @@ use secretd_proto::limit::{AEAD_TAG_LENGTH, MAX_SECRET_LENGTH};
 use secretd_sealing::binding::{GrantBinding, PayloadBinding};
 use secretd_sys::secret_memory::Protection;
 
+use crate::caller::Shim;
 use crate::clock;
 use crate::node_key::NodeKey;
 use crate::payload::{Payload, Payloads, wipe_stack_below};
@@ -32,7 +33,7 @@ pub(crate) struct Registry {
     payloads: Payloads,
     tasks: HashMap<TaskId, Task>,
     /// The newest epoch of each grant seen, also of tasks retracted not long ago.
-    epochs: HashMap<TaskId, HashMap<SecretId, u64>>,
+    epochs: HashMap<TaskId, HashMap<(SecretId, Target), u64>>,
     retracted: VecDeque<TaskId>,
     next_attachment: u64,
 }
@@ -43,12 +44,17 @@ struct Task {
     node: NodeId,
     view: Arc<TaskView>,
     attachment: Option<Attachment>,
+    /// Targets that have changed since their watchers were told. A secretd that dies between the change and the telling
+    /// has a successor that asks again.
+    unwoken: Vec<Target>,
 }
 
+/// A mount of a task that is served.
 #[derive(Debug)]
-struct Attachment {
-    number: u64,
-    notifier: Notifier,
+pub(crate) struct Attachment {
+    pub(crate) number: u64,
+    pub(crate) notifier: Notifier,
+    pub(crate) shim: Arc<Shim>,
 }
 
 impl Registry {
@@ -97,12 +103,13 @@ impl Registry {
             Some(known) => {
                 let (changed, stale) = known.view.replace(files, clock::now()).map_err(refused_target)?;
                 (known.cluster, known.node) = (cluster, node);
+                known.unwoken.clear(); // a new mount follows, whose files nobody watches yet
                 (changed, notices(known, stale))
             }
             None => {
                 let tree = Tree::build(files, None).map_err(refused_target)?;
                 let view = Arc::new(TaskView::new(task, tree, clock::now()));
-                self.tasks.insert(task, Task { cluster, node, view, attachment: None });
+                self.tasks.insert(task, Task { cluster, node, view, attachment: None, unwoken: Vec::new() });
                 (grants.iter().map(|grant| grant.target.clone()).collect(), None)
             }
         };
@@ -111,7 +118,7 @@ impl Registry {
     }
 
     /// Gives published files new versions, and withdraws those that are not granted any more. Gives the targets whose
-    /// bytes are new or gone.
+    /// bytes are new or gone, those of earlier updates too whose watchers were not told ([`Registry::woken`]).
     ///
     /// # Errors
     /// [`Refusal::UnknownTask`], or any refusal of a grant: nothing has changed.
@@ -122,7 +129,17 @@ impl Registry {
         let (changed, stale) = view.update(files).map_err(refused_target)?;
         self.settle(task, grants, &opened);
         self.payloads.drop_unused();
-        Ok((changed, self.tasks.get(&task).and_then(|known| notices(known, stale))))
+        let Some(known) = self.tasks.get_mut(&task) else { return Err(Refusal::UnknownTask(task)) };
+        known.unwoken.retain(|target| !changed.contains(target));
+        known.unwoken.extend(changed);
+        Ok((known.unwoken.clone(), notices(known, stale)))
+    }
+
+    /// The watchers of these targets have been told.
+    pub(crate) fn woken(&mut self, task: TaskId, targets: &[Target]) {
+        if let Some(known) = self.tasks.get_mut(&task) {
+            known.unwoken.retain(|target| !targets.contains(target));
+        }
     }
 
     /// Ends all reading of a task and drops what nobody else uses.
@@ -158,11 +175,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`Refusal::UnknownTask`] when it was retracted meanwhile.
-    pub(crate) fn attach(&mut self, view: &Arc<TaskView>, number: u64, notifier: Notifier) -> Result<(), Refusal> {
+    pub(crate) fn attach(&mut self, view: &Arc<TaskView>, attachment: Attachment) -> Result<(), Refusal> {
         let task = view.task();
         let known = self.tasks.get_mut(&task).filter(|known| Arc::ptr_eq(&known.view, view));
         let known = known.ok_or(Refusal::UnknownTask(task))?;
-        known.attachment = Some(Attachment { number, notifier });
+        known.attachment = Some(attachment);
         Ok(())
     }
 
@@ -176,6 +193,12 @@ impl Registry {
     /// Whether a mount of the task is served.
     pub(crate) fn is_attached(&self, task: TaskId) -> bool {
         self.tasks.get(&task).is_some_and(|known| known.attachment.is_some())
+    }
+
+    /// Whether a mount of the task is served for a process that lives and is not `pid`.
+    pub(crate) fn is_served_for_another(&self, task: TaskId, pid: u32) -> bool {
+        let attachment = self.tasks.get(&task).and_then(|known| known.attachment.as_ref());
+        attachment.is_some_and(|attachment| attachment.shim.lives() && !attachment.shim.is(pid))
     }
 
     /// Whether no task has secrets.
@@ -244,7 +267,8 @@ impl Registry {
             if grant.mode > 0o777 || !targets.insert(&grant.target) {
                 return Err(Refusal::Target(grant.target.path_in_container()));
             }
-            let seen = self.epochs.get(&task).and_then(|secrets| secrets.get(&grant.secret));
+            let place = (grant.secret, grant.target.clone());
+            let seen = self.epochs.get(&task).and_then(|places| places.get(&place));
             if seen.is_some_and(|&newest| grant.epoch < newest) {
                 return Err(Refusal::OldEpoch(grant.secret, grant.epoch));
             }
@@ -259,7 +283,7 @@ impl Registry {
         self.payloads.drop_unused();
         let epochs = self.epochs.entry(task).or_default();
         for grant in grants {
-            let newest = epochs.entry(grant.secret).or_default();
+            let newest = epochs.entry((grant.secret, grant.target.clone())).or_default();
             *newest = grant.epoch.max(*newest);
         }
     }

@@ -10,20 +10,21 @@ use std::thread;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::net::{Shutdown, UCred};
 use secretd_proto::fs::{CgroupPaths, PROTOCOL, Refusal, Request, Response, Status, Target};
-use secretd_proto::id::TaskId;
+use secretd_proto::id::{SecretId, TaskId};
 use secretd_proto::limit::MAX_SECRET_LENGTH;
 use secretd_sys::frame::{self, ReceiveError};
 
 use crate::access::tells_apart;
-use crate::audit::Audit;
+use crate::audit::{Audit, Outcome, Reason, Record};
 use crate::bounce::Bounce;
 use crate::caller::Shim;
+use crate::clock;
 use crate::connections::Connections;
 use crate::filesystem::TaskFilesystem;
 use crate::next_request::NextRequest;
 use crate::node_key::NodeKey;
 use crate::protection::Protections;
-use crate::registry::{Notices, Registry};
+use crate::registry::{Attachment, Notices, Registry};
 use crate::session;
 
 /// All that a connection needs.
@@ -35,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) bounce: Arc<Bounce>,
     pub(crate) protections: Protections,
     pub(crate) connections: Connections,
+    /// Whether files of a memory filesystem are filled here: on a node that serves mounts, nobody may ask for that.
+    pub(crate) fills_files: bool,
 }
 
 /// Accepts connections until nobody needs this process: no task has secrets, and no connection is left. A secretd that
@@ -132,7 +135,11 @@ impl Server {
                 Ok(Response::Done)
             }
             Request::Attach { task, cgroup } => self.attach(task, cgroup, only(fds)?, peer),
-            Request::Fill { task, target } => self.fill(task, &target, &only(fds)?),
+            Request::Fill { task, target } => self.fill(task, &target, &only(fds)?, peer),
+            Request::Woken { task, targets } => {
+                self.registry.lock().woken(task, &targets);
+                Ok(Response::Done)
+            }
             Request::Status => Ok(Response::Status(self.status())),
             Request::AuditTo => {
                 self.audit.write_to(only(fds)?).map_err(|error| Refusal::Descriptor(error.to_string()))?;
@@ -151,15 +158,19 @@ impl Server {
         if !tells_apart(&cgroup) {
             return Err(Refusal::Malformed); // the root group would let every process of the machine in
         }
-        let (view, number) = {
+        let (view, number, is_taken) = {
             let mut registry = self.registry.lock();
-            (registry.view(task)?, registry.number_attachment())
+            (registry.view(task)?, registry.number_attachment(), registry.is_served_for_another(task, pid_of(peer)))
         };
+        let outcome = if is_taken { Outcome::Refused(Reason::SecondMount) } else { Outcome::Attached };
+        self.record(task, None, peer, outcome)?;
         let shim = Shim::hold(peer.pid).map_err(|error| Refusal::Descriptor(error.to_string()))?;
+        let shim = Arc::new(shim);
         let (audit, bounce) = (Arc::clone(&self.audit), Arc::clone(&self.bounce));
         let next_request =
             device.try_clone().map(NextRequest::of).map_err(|error| Refusal::Descriptor(error.to_string()))?;
-        let filesystem = TaskFilesystem { view: Arc::clone(&view), cgroup, shim, audit, bounce, next_request };
+        let filesystem =
+            TaskFilesystem { view: Arc::clone(&view), cgroup, shim: Arc::clone(&shim), audit, bounce, next_request };
 
         let over = Arc::new(AtomicBool::new(false));
         let ended = {
@@ -172,16 +183,18 @@ impl Server {
         let notifier = session::serve(filesystem, device, ended)
             .map_err(|error| Refusal::Descriptor(format!("{error}: {}", source(&error))))?;
         let mut registry = self.registry.lock();
-        registry.attach(&view, number, notifier)?;
+        registry.attach(&view, Attachment { number, notifier, shim })?;
         if over.load(Ordering::SeqCst) {
             registry.detach(task, number); // it ended before it was known, so `ended` found nothing to detach
         }
         Ok(Response::Done)
     }
 
-    fn fill(&self, task: TaskId, target: &Target, file: &OwnedFd) -> Result<Response, Refusal> {
+    fn fill(&self, task: TaskId, target: &Target, file: &OwnedFd, peer: &UCred) -> Result<Response, Refusal> {
         let view = self.registry.lock().view(task)?;
         let content = view.content_at(target).ok_or_else(|| Refusal::Target(target.path_in_container()))?;
+        let outcome = if self.fills_files { Outcome::Filled } else { Outcome::Refused(Reason::Fill) };
+        self.record(task, Some((content.secret, content.version)), peer, outcome)?;
         let filled = rustix::fs::ftruncate(file, 0).and_then(|()| {
             self.bounce.lend(&content.payload, 0, MAX_SECRET_LENGTH, |bytes| {
                 let mut written = 0;
@@ -193,6 +206,23 @@ impl Server {
         });
         filled.map_err(|error| Refusal::Descriptor(io::Error::from(error).to_string()))?;
         Ok(Response::Done)
+    }
+
+    /// Records what a peer asked for; an error where it was refused, or could not be recorded.
+    fn record(
+        &self,
+        task: TaskId,
+        secret: Option<(SecretId, u64)>,
+        peer: &UCred,
+        outcome: Outcome,
+    ) -> Result<(), Refusal> {
+        let (process, uid, gid) = (pid_of(peer), peer.uid.as_raw(), peer.gid.as_raw());
+        let record = Record { task, secret, process, thread: process, uid, gid, outcome };
+        let written = self.audit.record(&record, clock::now());
+        match outcome {
+            Outcome::Refused(_) => Err(Refusal::NotAllowed),
+            Outcome::Allowed | Outcome::Attached | Outcome::Filled => written.map_err(|_| Refusal::NotRecorded),
+        }
     }
 
     fn status(&self) -> Status {
@@ -231,6 +261,10 @@ fn only(fds: Vec<OwnedFd>) -> Result<OwnedFd, Refusal> {
     let [fd] = <[OwnedFd; 1]>::try_from(fds)
         .map_err(|fds| Refusal::Descriptor(format!("{} came with a request that needs one", fds.len())))?;
     Ok(fd)
+}
+
+fn pid_of(peer: &UCred) -> u32 {
+    peer.pid.as_raw_nonzero().get().unsigned_abs()
 }
 
 fn source(error: &dyn std::error::Error) -> String {

@@ -53,7 +53,12 @@ pub(crate) fn invalidate(notifier: &Notifier, stale: &[Stale]) {
         // An error means that the kernel does not have it, or that the session has ended: then nothing is stale.
         let _ = match stale {
             Stale::Inode(ino) => notifier.inval_inode(INodeNo(*ino), 0, 0),
-            Stale::Entry { parent, name } => notifier.inval_entry(INodeNo(*parent), name.as_ref()),
+            // The kernel tells watchers of the end of the file, and keeps for as long as it had the name that there is
+            // none: so the name is dropped too.
+            Stale::Entry { parent, ino, name } => {
+                let _ = notifier.delete(INodeNo(*parent), INodeNo(*ino), name.as_ref());
+                notifier.inval_entry(INodeNo(*parent), name.as_ref())
+            }
         };
     }
 }

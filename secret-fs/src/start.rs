@@ -31,6 +31,14 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let bounce = Arc::new(Bounce::new()?);
     protections.enter(args.identity)?;
     let registry = Mutex::new(Registry::new(Arc::clone(&key), memory));
-    let server = Arc::new(Server { key, registry, audit, bounce, protections, connections: Connections::default() });
+    let server = Arc::new(Server {
+        key,
+        registry,
+        audit,
+        bounce,
+        protections,
+        connections: Connections::default(),
+        fills_files: args.fills_files,
+    });
     Ok(server::serve(&server, listener)?)
 }

@@ -255,12 +255,8 @@ fn same_place(one: &Target, other: &Target) -> bool {
 /// Whether the target is one that [`Target::parse`] makes: what comes over the socket was not parsed here.
 fn is_normal(target: &Target) -> bool {
     match target {
-        Target::Relative(path) => {
-            !path.starts_with('/') && Target::parse(path, 0).is_ok_and(|parsed| parsed == *target)
-        }
-        Target::Absolute { index, path } => {
-            path.starts_with('/') && Target::parse(path, *index).is_ok_and(|parsed| parsed == *target)
-        }
+        Target::Relative(path) => !path.starts_with('/') && Target::parse(path).is_ok_and(|parsed| parsed == *target),
+        Target::Absolute(path) => path.starts_with('/') && Target::parse(path).is_ok_and(|parsed| parsed == *target),
     }
 }
 

@@ -53,14 +53,14 @@ pub(crate) struct Attributes {
 pub(crate) enum Stale {
     /// Attributes and pages of an inode.
     Inode(u64),
-    /// A name in a directory.
-    Entry { parent: u64, name: String },
+    /// A name in a directory, and the file that it had, whose watchers are told.
+    Entry { parent: u64, ino: u64, name: String },
 }
 
 /// Why there is no handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpenRefused {
-    /// The task's secrets were retracted.
+    /// The secret was withdrawn, or all of the task's were retracted.
     Retracted,
     /// The task has [`MAX_HANDLES`] open.
     TooMany,
@@ -150,7 +150,7 @@ impl TaskView {
         let tree = Tree::build(files, Some(&state.tree))?;
         let mut stale: Vec<Stale> = tree.files().map(|(ino, _)| Stale::Inode(ino)).collect();
         let gone = state.tree.entries().filter(|&(parent, name, ino)| tree.lookup(parent, name) != Some(ino));
-        stale.extend(gone.map(|(parent, name, _)| Stale::Entry { parent, name: name.to_owned() }));
+        stale.extend(gone.map(|(parent, name, ino)| Stale::Entry { parent, ino, name: name.to_owned() }));
         state.tree = tree;
         state.made = now;
         Ok((changed, stale))
@@ -190,7 +190,7 @@ impl TaskView {
         let mut state = self.state.lock();
         let mut stale: Vec<Stale> = state.tree.files().map(|(ino, _)| Stale::Inode(ino)).collect();
         let entries = state.tree.entries().filter(|(_, _, ino)| matches!(state.tree.node(*ino), Some(Node::File(_))));
-        stale.extend(entries.map(|(parent, name, _)| Stale::Entry { parent, name: name.to_owned() }));
+        stale.extend(entries.map(|(parent, name, ino)| Stale::Entry { parent, ino, name: name.to_owned() }));
         state.tree = Tree::empty();
         state.handles.clear();
         state.retracted = true;
@@ -235,12 +235,17 @@ impl TaskView {
         }
     }
 
-    /// A handle that reads `content` for the thread `opener`.
+    /// A handle that reads `content` of the file `ino` for the thread `opener`.
     ///
     /// # Errors
-    /// See [`OpenRefused`].
-    pub(crate) fn open_reader(&self, content: Content, opener: u32) -> Result<u64, OpenRefused> {
-        self.state.lock().open(Handle::Reader { content, opener })
+    /// See [`OpenRefused`]. What was withdrawn since `content` was looked up is not opened: its handles have been told.
+    pub(crate) fn open_reader(&self, ino: u64, content: Content, opener: u32) -> Result<u64, OpenRefused> {
+        let mut state = self.state.lock();
+        match state.tree.node(ino) {
+            Some(Node::File(file)) if file.payload.secret == content.secret => {}
+            Some(_) | None => return Err(OpenRefused::Retracted),
+        }
+        state.open(Handle::Reader { content, opener })
     }
 
     /// A handle for waking watchers.
@@ -315,7 +320,7 @@ impl State {
         let mut stale = Vec::new();
         for (ino, _) in &others {
             stale.push(Stale::Inode(*ino));
-            stale.extend(self.tree.remove_file(*ino).map(|(parent, name)| Stale::Entry { parent, name }));
+            stale.extend(self.tree.remove_file(*ino).map(|(parent, name)| Stale::Entry { parent, ino: *ino, name }));
         }
         if !others.is_empty() {
             let kept: HashSet<SecretId> = self.tree.files().map(|(_, file)| file.payload.secret).collect();

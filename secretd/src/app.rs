@@ -37,6 +37,9 @@ use crate::{harden, identity, notify};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The records of the control API, whatever else is logged.
+const AUDIT: &str = "audit=info";
+
 /// How long the start waits for the agent's first session: it takes milliseconds, unless something is wrong.
 const FIRST_SESSION: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -70,6 +73,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 
 fn start_log(config: &Config) {
     let filter = config.log_level.parse::<tracing_subscriber::EnvFilter>().unwrap_or_default(); // it has been parsed before
+    // Who did what is recorded at every level.
+    let filter = AUDIT.parse().map_or_else(|_| filter.clone(), |audit| filter.clone().add_directive(audit));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match config.log_format {
         LogFormat::Text => log.with_ansi(false).init(),

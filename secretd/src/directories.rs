@@ -81,10 +81,15 @@ impl Directories {
 /// is what every secretd leaves in its own.
 fn make(path: &Utf8Path, mode: u32, mark: &str, made: &mut Made) -> Result<(), DirectoryError> {
     let refused = |source| DirectoryError::Unusable { path: path.to_owned(), source };
-    let is_new = !path.exists();
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(refused)?;
-    if is_new {
-        made.0.push(path.to_owned());
+    // Parents are for everybody, as others have things beside ours; the umask would close them.
+    let missing: Vec<&Utf8Path> = path.ancestors().take_while(|path| !path.exists() && *path != "").collect();
+    for directory in missing.into_iter().rev() {
+        std::fs::DirBuilder::new().mode(mode).create(directory).map_err(refused)?;
+        made.0.push(directory.to_owned());
+        std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).map_err(refused)?;
+    }
+    if !path.is_dir() {
+        return Err(refused(io::ErrorKind::NotADirectory.into()));
     }
     let is_empty = std::fs::read_dir(path).map_err(refused)?.next().is_none();
     if is_empty || path.join(mark).exists() {
@@ -171,6 +176,20 @@ mod tests {
         let _held = Directories::open(&data, &run).unwrap();
 
         assert_eq!((mode(&data), mode(&run)), (0o1777, 0o711));
+    }
+
+    #[test]
+    fn parents_that_are_made_are_for_everybody_and_go_with_a_start_that_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, run) = paths(&directory);
+        let mode = |path: &Utf8Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+
+        let held = Directories::open(&data.join("deep/d"), &run.join("deep/r")).unwrap();
+
+        assert_eq!((mode(&data), mode(&data.join("deep")), mode(&data.join("deep/d"))), (0o755, 0o755, 0o700));
+        assert_eq!(mode(&run.join("deep/r")), 0o711);
+        drop(held);
+        assert!(!data.exists() && !run.exists());
     }
 
     #[test]

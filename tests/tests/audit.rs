@@ -36,6 +36,8 @@ fn rotated_log_has_a_record_of_every_read() -> Result<()> {
 
     let files = records(&node)?;
     let lines: Vec<&str> = files.iter().flat_map(|text| text.lines()).collect();
+    let (attached, lines): (Vec<&str>, Vec<&str>) = lines.into_iter().partition(|line| line.contains("\"attached\""));
+    ensure!(attached.len() == 1, "{attached:?}");
     ensure!(lines.iter().all(|line| line.starts_with("{\"at\":") && line.ends_with("\"outcome\":\"allowed\"}")));
     ensure!(lines.len() == OPENS * (rounds + 1), "{} records of {} reads", lines.len(), OPENS * (rounds + 1));
     Ok(())

@@ -57,6 +57,17 @@ fn task_that_does_not_stay_up_fails_the_create() -> Result<()> {
 }
 
 #[test]
+fn restarts_that_are_used_up_end_the_wait() -> Result<()> {
+    let node = Node::cluster()?;
+    let flags = ["--restart-max-attempts", "2", "--restart-delay", "0s", "--name", "app", "busybox:1", "sh", "-c"];
+
+    let line = node.refused(1, &[&["service", "create", "--quiet"], &flags[..], &["exit 3"]].concat(), b"")?;
+
+    ensure!(line.contains("task app.1 failed: task: non-zero exit (3)"), "{line}");
+    Ok(())
+}
+
+#[test]
 fn tasks_are_watched_for_the_monitoring_period() -> Result<()> {
     let node = Node::cluster()?;
     let flags = ["service", "create", "--update-monitor", "300ms", "--name", "app", "busybox:1", "sleep", "1000"];

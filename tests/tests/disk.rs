@@ -1,6 +1,9 @@
 //! Disks that are full or may not be written, and directories that are something else.
 
-use anyhow::{Result, ensure};
+use std::io::Write;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
 use secretd_tests::node::Node;
 use secretd_tests::rootfs;
 
@@ -60,6 +63,41 @@ fn full_disk_refuses_what_needs_space_and_can_be_cleared() -> Result<()> {
     ok(&node, "rm \"$D/fill\"")?;
     node.ok_with(&["secret", "create", "more", "-"], &LARGEST)?;
     node.ok(&["image", "import", "--tag", "busybox:1", &archive])?;
+    Ok(())
+}
+
+#[test]
+fn many_at_once_on_a_disk_that_gets_full_are_stored_or_refused_and_nothing_fails() -> Result<()> {
+    let node = small_cluster()?;
+    // Room for some of them, each half a megabyte beside the reserve.
+    ok(&node, "head -c 36m /dev/zero > \"$D/fill\"")?;
+    let creates: Vec<_> = (0..48)
+        .map(|number| {
+            let name = format!("s{number}");
+            let mut create = node.sctl_command(&["secret", "create", &name, "-"]);
+            let mut create = create.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            let mut stdin = create.stdin.take().context("stdin")?;
+            stdin.write_all(&LARGEST)?; // more than a pipe holds: it has been read when this returns, all but the rest
+            Ok((name, create))
+        })
+        .collect::<Result<_>>()?;
+    let mut stored = Vec::new();
+    for (name, mut create) in creates {
+        match create.wait()?.code() {
+            Some(0) => stored.push(name),
+            code => ensure!(code == Some(1), "{name}: {code:?}\n{}", node.log()),
+        }
+    }
+
+    ensure!(!stored.is_empty() && stored.len() < 48, "{} stored", stored.len());
+    let mut there: Vec<String> =
+        node.ok(&["secret", "ls", "--format", "{{.Name}}"])?.lines().map(str::to_owned).collect();
+    stored.sort();
+    there.sort();
+    ensure!(there == stored, "{there:?} {stored:?}");
+    for name in &stored {
+        node.ok(&["secret", "rm", name])?;
+    }
     Ok(())
 }
 

@@ -152,6 +152,32 @@ fn targets_are_names_paths_and_absolute_paths_and_all_are_live() -> Result<()> {
 }
 
 #[test]
+fn absolute_targets_may_lie_below_mounts_of_the_container() -> Result<()> {
+    let node = Node::cluster()?;
+    node.ok_with(&["secret", "create", "key", "-"], b"one")?;
+    node.create_service(&[
+        "--name",
+        "app",
+        "--mount",
+        "source=data,target=/data",
+        "--mount",
+        "type=tmpfs,target=/etc/app",
+        "--secret",
+        "source=key,target=/data/deep/key",
+        "--secret",
+        "source=key,target=/etc/app/key",
+        "busybox:1",
+        "sleep",
+        "1000",
+    ])?;
+
+    ensure!(node.ok(&["exec", "app.1", "cat", "/data/deep/key", "/etc/app/key"])? == "oneone");
+    node.ok_with(&["secret", "update", "key", "-"], b"two")?;
+    ensure!(node.ok(&["exec", "app.1", "cat", "/data/deep/key", "/etc/app/key"])? == "twotwo");
+    Ok(())
+}
+
+#[test]
 fn largest_secret_arrives_whole() -> Result<()> {
     let node = Node::cluster()?;
     let secret: Vec<u8> = (0..512_000_u32).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();

@@ -19,7 +19,9 @@ fn node_with_stubborn_service() -> Result<Node> {
     for name in ["leaked", "kept"] {
         node.ok_with(&["secret", "create", name, "-"], format!("value of {name}").as_bytes())?;
     }
-    let secrets = ["--secret", "leaked", "--secret", "source=leaked,target=/etc/leaked", "--secret", "kept"];
+    // What is kept comes after what goes, in each kind of place.
+    let targets = ["leaked", "source=leaked,target=/etc/leaked", "kept", "source=kept,target=/etc/kept"];
+    let secrets = targets.map(|target| ["--secret", target]).concat();
     let flags = ["--name", "app", "--stop-grace-period", "100s"];
     // As its namespace's first process sleep ignores SIGTERM.
     node.create_service(&[&flags[..], &secrets, &["probe:1", "sleep", "1000"]].concat())?;
@@ -71,6 +73,14 @@ fn secret_removed_by_force_is_gone_from_open_files_at_once() -> Result<()> {
     let mut leaked = Holder::open(&node, "/run/secrets/leaked")?;
     let mut absolute = Holder::open(&node, "/etc/leaked")?;
     let mut kept = Holder::open(&node, "/run/secrets/kept")?;
+    let mut kept_absolute = Holder::open(&node, "/etc/kept")?;
+    let mut watcher = node
+        .sctl_command(&["exec", "app.1", "probe", "watch", "/run/secrets/leaked"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut events = BufReader::new(watcher.stdout.take().context("stdout")?).lines();
+    ensure!(events.next().context("the watcher")?? == "watching");
     let refusal = node.refused(4, &["secret", "rm", "leaked"], b"")?;
     ensure!(refusal.contains("app"), "{refusal}");
     let pid = *node.processes("sleep").first().context("the container's process")?;
@@ -84,11 +94,16 @@ fn secret_removed_by_force_is_gone_from_open_files_at_once() -> Result<()> {
     }
     ensure!(absolute.read()? == "error 13");
     ensure!(kept.read()? == "read value of kept", "what was not removed stays");
+    ensure!(kept_absolute.read()? == "read value of kept");
     ensure!(node.processes("sleep").contains(&pid), "the container itself goes on");
     let task = node.ok(&["service", "inspect", "--format", "{{json .Spec}}", "app"])?;
     ensure!(task.contains("kept") && !task.contains("leaked"), "{task}");
-    for holder in [leaked, absolute, kept] {
+    for holder in [leaked, absolute, kept, kept_absolute] {
         holder.end()?;
     }
+    // The kernel tells of a file's end when nobody has it open any more.
+    ensure!(events.map_while(std::result::Result::ok).any(|line| line.contains("IN_DELETE_SELF")), "no event");
+    watcher.kill()?;
+    watcher.wait()?;
     Ok(())
 }

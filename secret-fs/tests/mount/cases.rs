@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 
 use secretd_proto::fs::{CgroupPaths, Grant, Refusal, Request, Response, Target};
@@ -44,7 +45,7 @@ pub(crate) fn container_reads_its_secrets_with_owner_and_mode() {
     for part in [&format!("\"task\":\"{task}\""), &format!("\"pid\":{pid},\"tid\":{pid}"), "\"outcome\":\"allowed\""] {
         assert!(lines[0].contains(part), "{lines:?}");
     }
-    assert!(lines[0].contains(&user.binding.secret.to_string()) && !lines.concat().contains("db"), "{lines:?}");
+    assert!(lines[0].contains(&user.binding.secret.to_string()) && !lines.concat().contains("db/"), "{lines:?}");
     assert_eq!(lab.status().opens, (3, 0));
 }
 
@@ -160,18 +161,38 @@ pub(crate) fn caller_outside_the_control_group_is_refused_and_recorded() {
     assert_eq!(lab.status().opens, (1, 2));
 }
 
+/// Another process mounts the task's filesystem and asks to be served: the answer, and its device.
+fn mount_by_another(lab: &Lab, task: TaskId, at: &Path) -> (Response, Vec<OwnedFd>) {
+    let handover = lab.path("handover.sock");
+    let listener = UnixListener::bind(&handover).unwrap();
+    fs::create_dir(at).unwrap();
+    // Its pid namespace ends with it: to the filesystem every caller is outside of it.
+    let mut mounter = Command::new("unshare");
+    mounter.args(["--pid", "--fork", "--"]).arg(std::env::current_exe().unwrap()).arg(MOUNTER_ROLE);
+    mounter.arg(lab.socket()).arg(handover).arg(task.to_string()).arg(at);
+    assert!(mounter.status().unwrap().success());
+    frame::receive::<Response>(&listener.accept().unwrap().0).unwrap()
+}
+
+pub(crate) fn second_mount_of_a_served_task_is_refused_and_recorded() {
+    let (lab, cluster, mut container) = (Lab::start(), Cluster::new(), Container::start("second"));
+    let task = lab.publish(&cluster, &[(&cluster.seal("pw", b"hunter2"), "pw")]);
+    let mount = lab.mount(task, &container.cgroup);
+    let outer = lab.path("outer");
+
+    let (answer, _) = mount_by_another(&lab, task, &outer);
+
+    mount_api::detach(outer.to_str().unwrap()).unwrap();
+    assert_eq!(answer, Response::Refused(Refusal::NotAllowed));
+    assert!(lab.audit_lines()[0].contains("\"reason\":\"second-mount\""), "{:?}", lab.audit_lines());
+    assert_eq!(container.cat(&mount.file("pw")), Ok(b"hunter2".to_vec()));
+}
+
 pub(crate) fn caller_that_the_kernel_does_not_name_is_refused() {
     let (lab, cluster, mut container) = (Lab::start(), Cluster::new(), Container::start("unnamed"));
     let task = lab.publish(&cluster, &[(&cluster.seal("pw", b"hunter2"), "pw")]);
-    let (handover, outer) = (lab.path("handover.sock"), lab.path("outer"));
-    let listener = UnixListener::bind(&handover).unwrap();
-    fs::create_dir(&outer).unwrap();
-    // The mounter's pid namespace ends with it: to the filesystem every caller is outside of it.
-    let mut mounter = Command::new("unshare");
-    mounter.args(["--pid", "--fork", "--"]).arg(std::env::current_exe().unwrap()).arg(MOUNTER_ROLE);
-    mounter.arg(lab.socket()).arg(handover).arg(task.to_string()).arg(&outer);
-    assert!(mounter.status().unwrap().success());
-    let (answer, fds) = frame::receive::<Response>(&listener.accept().unwrap().0).unwrap();
+    let outer = lab.path("outer");
+    let (answer, fds) = mount_by_another(&lab, task, &outer);
     assert!(matches!(answer, Response::Refused(Refusal::Descriptor(_))), "{answer:?}");
     let attach = Request::Attach { task, cgroup: container.cgroup.clone() };
     assert_eq!(lab.control.ask_with(&attach, &[fds[0].as_fd()]), Response::Done);
@@ -289,7 +310,8 @@ pub(crate) fn second_task_shares_the_payload_and_outlives_the_first() {
     lab.control.ask(&Request::Forget { secret: secret.binding.secret, version: 1 });
 
     assert_eq!(container.cat(&mount.file("pw")), Ok(b"hunter2".to_vec()));
-    let file = mount.private.join("absolute/0").to_str().unwrap().to_owned();
+    let target = Target::parse("/etc/pw").unwrap().path_in_filesystem();
+    let file = mount.private.join(target).to_str().unwrap().to_owned();
     assert_eq!(container.cat(&file), Ok(b"hunter2".to_vec()));
     lab.control.ask(&Request::Retract { task: second });
     assert_eq!(lab.status().payload_bytes, 0);
@@ -333,7 +355,7 @@ pub(crate) fn memory_file_is_filled_without_a_mount() {
     let task = lab.publish(&cluster, &[(&cluster.seal("pw", &bytes), "pw")]);
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&[9; 400_000], 0).unwrap();
-    let fill = |target: &str| Request::Fill { task, target: Target::parse(target, 0).unwrap() };
+    let fill = |target: &str| Request::Fill { task, target: Target::parse(target).unwrap() };
 
     assert_eq!(lab.control.ask_with(&fill("pw"), &[file.as_fd()]), Response::Done);
     let mut read = vec![0; 400_000];
@@ -342,6 +364,18 @@ pub(crate) fn memory_file_is_filled_without_a_mount() {
     let absent = lab.control.ask_with(&fill("none"), &[file.as_fd()]);
     assert_eq!(absent, Response::Refused(Refusal::Target("/run/secrets/none".into())));
     assert!(matches!(lab.control.refusal(&fill("pw")), Refusal::Descriptor(_)));
+}
+
+pub(crate) fn files_are_not_filled_where_mounts_are_served() {
+    let (lab, cluster) = (Lab::start_for_mounts_alone(), Cluster::new());
+    let task = lab.publish(&cluster, &[(&cluster.seal("pw", b"hunter2"), "pw")]);
+    let file = tempfile::tempfile().unwrap();
+    let fill = Request::Fill { task, target: Target::parse("pw").unwrap() };
+
+    assert_eq!(lab.control.ask_with(&fill, &[file.as_fd()]), Response::Refused(Refusal::NotAllowed));
+
+    assert_eq!(file.metadata().unwrap().len(), 0);
+    assert!(lab.audit_lines()[0].contains("\"reason\":\"fill\""), "{:?}", lab.audit_lines());
 }
 
 pub(crate) fn unmounted_task_shows_as_not_attached_and_attaches_again() {

@@ -30,6 +30,15 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn start() -> Self {
+        Self::start_on(&["--fill-files", "1"])
+    }
+
+    /// As on a node with FUSE, where nobody has files filled.
+    pub(crate) fn start_for_mounts_alone() -> Self {
+        Self::start_on(&["--fill-files", "0"])
+    }
+
+    fn start_on(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let socket = directory.path().join("secret-fs.sock");
@@ -41,7 +50,7 @@ impl Lab {
             fcntl_setfd(fd, FdFlags::empty()).unwrap();
             command.args([option, &std::os::fd::AsRawFd::as_raw_fd(&fd).to_string()]);
         }
-        let process = command.args(["--uid", &UID.to_string(), "--gid", &UID.to_string()]).spawn().unwrap();
+        let process = command.args(["--uid", &UID.to_string(), "--gid", &UID.to_string()]).args(flags).spawn().unwrap();
         let (control, public_key) = Control::connect(&socket);
         Self { directory, process, public_key, control }
     }
@@ -54,8 +63,10 @@ impl Lab {
         self.path("secret-fs.sock")
     }
 
+    /// What was recorded of opens and fills.
     pub(crate) fn audit_lines(&self) -> Vec<String> {
-        fs::read_to_string(self.path("reads.log")).unwrap().lines().map(str::to_owned).collect()
+        let log = fs::read_to_string(self.path("reads.log")).unwrap();
+        log.lines().filter(|line| !line.contains("\"attached\"")).map(str::to_owned).collect()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -222,7 +233,7 @@ impl Cluster {
             name: secret.binding.name.clone(),
             version: secret.binding.version,
             length: secret.binding.length,
-            target: Target::parse(target, 0).unwrap(),
+            target: Target::parse(target).unwrap(),
             uid: 0,
             gid: 0,
             mode: 0o400,

@@ -42,6 +42,8 @@ const CASES: &[Case] = &cases![
     cases::last_connection_ends_it_where_no_task_has_secrets
     cases::open_without_a_record_is_refused
     cases::memory_file_is_filled_without_a_mount
+    cases::files_are_not_filled_where_mounts_are_served
+    cases::second_mount_of_a_served_task_is_refused_and_recorded
     cases::unmounted_task_shows_as_not_attached_and_attaches_again
     cases::descriptor_that_is_no_fuse_device_is_refused
     cases::root_control_group_is_refused

@@ -297,7 +297,9 @@ impl Runner {
             Ok(Err(ApplyError::NotGranted)) => None, // the grants wake the runner
             Ok(Err(error)) => {
                 if self.retry.is_none() && !error.is_transient() {
-                    tracing::error!(task = %task.id, %error, "a task's secrets could not be updated; it is tried again");
+                    // The error's text may have paths, and with them names of secrets.
+                    let step = error.step();
+                    tracing::error!(task = %task.id, step, "a task's secrets could not be updated; it is tried again");
                 }
                 Some(pause)
             }
@@ -419,7 +421,8 @@ impl Runner {
 
     /// Ends all reading of the task's secrets.
     async fn retract(&self, task: &Task) -> Result<(), Abandoned> {
-        if !task.spec.container.secrets.is_empty() {
+        // An adopted task may have lost its secrets from the specification by a revocation.
+        if !task.spec.container.secrets.is_empty() || !self.secret_backend.is_empty() {
             self.until_done(LastEffect::Retract).await;
         }
         Ok(())

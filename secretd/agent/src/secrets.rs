@@ -70,6 +70,17 @@ pub(crate) enum ApplyError {
 }
 
 impl ApplyError {
+    /// Who has failed, without any name.
+    pub(crate) fn step(&self) -> &'static str {
+        match self {
+            Self::NotGranted => "grant",
+            Self::Target(_) => "target",
+            Self::Mount(SecretMountError::Unreachable) => "secret-fs is not reached",
+            Self::Mount(SecretMountError::Refused(_)) => "secret-fs refuses",
+            Self::Mount(SecretMountError::Shim(_)) => "shim",
+        }
+    }
+
     /// Whether it may be done later. A grant that does not open, or is older than one seen, belongs to another run of
     /// secret-fs or is overtaken: the right one is on its way.
     pub(crate) fn is_transient(&self) -> bool {
@@ -131,16 +142,15 @@ impl Applying<'_> {
     /// What secret-fs is to be told: all of the task's secrets, or an error while one is not granted.
     fn grants(&self) -> Result<Vec<Grant>, ApplyError> {
         let mut grants = Vec::new();
-        for (index, wanted) in self.task.spec.container.secrets.iter().enumerate() {
+        for wanted in &self.task.spec.container.secrets {
             let told = self.told.iter().find(|told| told.is_for(wanted)).ok_or(ApplyError::NotGranted)?;
             let payload = self.payloads.get(&(told.secret, told.version)).ok_or(ApplyError::NotGranted)?;
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
             grants.push(Grant {
                 secret: told.secret,
                 name: payload.name.clone(),
                 version: told.version,
                 length: payload.length,
-                target: Target::parse(&told.target, index)?,
+                target: Target::parse(&told.target)?,
                 uid: told.uid,
                 gid: told.gid,
                 mode: told.mode,

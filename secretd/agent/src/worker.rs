@@ -60,6 +60,7 @@ impl Worker {
             let grants = grants.remove(&task.id).unwrap_or_default();
             self.set(Wanted { task: Arc::new(*task), grants, forgotten: false });
         }
+        self.early = grants.into_iter().collect(); // of tasks that are still to come
         let gone: Vec<TaskId> = self.tasks.keys().filter(|task| !tasks.contains(task)).copied().collect();
         gone.iter().for_each(|task| self.forget(task));
         for version in self.context.payloads.versions().iter().filter(|version| !versions.contains(version)) {

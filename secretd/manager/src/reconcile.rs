@@ -16,7 +16,7 @@ use secretd_core::seam::clock::Clock;
 use secretd_core::task::{Task, TaskState};
 use secretd_core::time::Timestamp;
 use secretd_proto::id::{NodeId, ServiceId};
-use secretd_store::{Change, Event, ProposeError, Store, View, Watch};
+use secretd_store::{Change, Event, Op, ProposeError, Store, View, Watch};
 
 use crate::manager::Ended;
 use crate::orchestrate::memory::Memory;
@@ -87,6 +87,9 @@ impl Reconciler {
                 return newer; // otherwise somebody was faster
             }
             Err(error) => {
+                if matches!(error, ProposeError::Full) {
+                    self.shrink(&view).await;
+                }
                 tracing::warn!(error = &error as &dyn std::error::Error, "the store took no proposal");
                 tokio::time::sleep(self.store_retry).await;
                 self.store_retry = (self.store_retry * 2).min(MAX_STORE_RETRY);
@@ -95,6 +98,18 @@ impl Reconciler {
         }
         self.store_retry = STORE_RETRY;
         view
+    }
+
+    /// On a full disk: what ends tasks is done without what would make new ones, so that a service can be removed.
+    async fn shrink(&self, view: &View) {
+        let Some((proposal, _)) = self.plan(view, &self.work) else { return };
+        let ops: Vec<Op> = proposal.ops.into_iter().filter(|op| !op.grows_state()).collect();
+        if ops.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.propose(ops).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not even what ends tasks could be stored");
+        }
     }
 
     /// A plan was refused on the view that it was made from, which is a defect: no service may stand in the way of others.
@@ -203,9 +218,22 @@ impl Reconciler {
     }
 
     async fn round(&self, view: &View, work: &Work) -> Result<Done, ProposeError> {
+        let Some((proposal, mut done)) = self.plan(view, work) else {
+            return Ok(Done { at: self.clock.now(), wake: Vec::new(), restarts: Vec::new() });
+        };
+        let enact::Proposal { ops, restarts } = proposal;
+        if !ops.is_empty() {
+            self.store.propose(ops).await?;
+            done.restarts = restarts;
+        }
+        Ok(done)
+    }
+
+    /// What the work asks for; nothing where there is no cluster.
+    fn plan(&self, view: &View, work: &Work) -> Option<(enact::Proposal, Done)> {
         let now = self.clock.now();
         let mut done = Done { at: now, wake: Vec::new(), restarts: Vec::new() };
-        let Some(cluster) = view.cluster() else { return Ok(done) };
+        let cluster = view.cluster()?;
         let hosts = hosts(view);
         let mut round = enact::Round::new(view, now);
         for id in &work.services {
@@ -225,12 +253,7 @@ impl Reconciler {
             round.add(view.service(id), &plan);
         }
         round.place(work.placement);
-        let enact::Proposal { ops, restarts } = round.finish();
-        if !ops.is_empty() {
-            self.store.propose(ops).await?;
-            done.restarts = restarts;
-        }
-        Ok(done)
+        Some((round.finish(), done))
     }
 }
 

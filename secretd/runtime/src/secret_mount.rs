@@ -6,14 +6,12 @@ mod connection;
 mod probe;
 mod process;
 
-use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
-use parking_lot::Mutex;
 use secretd_core::node::SecretsStatus;
 use secretd_core::seam::secret_mount::{Mounted, SecretMount, SecretMountError, TaskSecrets};
 use secretd_proto::fs::{Grant, Request, Response, Target};
@@ -22,7 +20,7 @@ use secretd_proto::shim;
 use tokio::sync::watch;
 
 pub use self::audit_log::AuditLog;
-use self::connection::Connection;
+use self::connection::{Connection, OpenError};
 pub use self::probe::{BackendChoice, probe};
 use crate::container::shim_client;
 use crate::shim_config::{Backend, SOCKET};
@@ -46,8 +44,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the size of the audit log is looked at.
-const AUDIT_CHECK: Duration = Duration::from_secs(1);
+/// How often the size of the audit log is looked at, and what secret-fs says of itself.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// How long secret-fs or a shim may take for one call: far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A run that lasted this long was a good one: the next begins at once.
 const GOOD_RUN: Duration = Duration::from_secs(1);
@@ -60,9 +61,6 @@ pub struct SecretFs {
     status: watch::Sender<SecretsStatus>,
     /// Taken for the time of a call. A call that is cancelled leaves none, and the next one connects anew.
     calls: Arc<tokio::sync::Mutex<Option<Connection>>>,
-    /// Paths of each task that have changed and whose watchers were not told yet: an update that failed there is made
-    /// again, and secret-fs finds nothing new then.
-    unwoken: Arc<Mutex<HashMap<TaskId, BTreeSet<String>>>>,
 }
 
 impl SecretFs {
@@ -74,13 +72,7 @@ impl SecretFs {
             backend_reason: backend.reason.clone(),
             ..SecretsStatus::default()
         };
-        Self {
-            config: Arc::new(config),
-            backend,
-            status: watch::Sender::new(status),
-            calls: Arc::default(),
-            unwoken: Arc::default(),
-        }
+        Self { config: Arc::new(config), backend, status: watch::Sender::new(status), calls: Arc::default() }
     }
 
     /// What serves the secrets of this node.
@@ -115,42 +107,68 @@ impl SecretFs {
 
     /// Finds a running secret-fs or starts one, tells the world, and waits for its end.
     async fn run_once(&self) -> std::io::Result<()> {
-        let mut connection = match Connection::open(&self.socket()).await {
+        // Only where nobody serves: a second one would take the name from one whose files containers read.
+        let connection = match self.connect().await {
+            Err(OpenError::Nobody) => self.start().await?,
+            Err(OpenError::OtherRelease(process)) => {
+                tracing::warn!("the secret-fs that runs is of another release; it is ended and started anew");
+                process::end(process)?;
+                self.start().await?
+            }
+            Err(OpenError::Socket(error)) => return Err(error),
             Ok(connection) => {
                 self.with_audit_log(AuditLog::hand_over).await?; // a rotation may have ended halfway
                 connection
             }
-            Err(_) => {
-                let (socket, config) = (self.socket(), self.config.clone());
-                let start = tokio::task::spawn_blocking(move || process::start(&config, &socket)).await;
-                start.map_err(std::io::Error::other)??;
-                Connection::open(&self.socket()).await?
-            }
-        };
-        let Response::Status(status) = connection.ask(&Request::Status).await? else {
-            return Err(std::io::Error::other("secret-fs gave an answer that does not fit the question"));
         };
         let public_key = connection.public_key.to_vec();
-        self.status.send_modify(|known| {
-            known.public_key = public_key;
-            known.memory = status.memory;
-            known.sandbox = status.sandbox;
-            known.weaknesses = status.weaknesses;
-            known.weaknesses.extend(self.backend.weakness.clone());
-        });
+        self.look().await.map_err(std::io::Error::other)?;
+        self.status.send_modify(|known| known.public_key = public_key);
         tracing::info!("secret-fs serves");
         tokio::select! {
             () = connection.until_closed() => Ok(()),
-            () = self.keep_audit_log_short() => Ok(()),
+            () = self.keep_in_view() => Ok(()),
         }
     }
 
-    /// Rotates the audit log whenever it is full. Ends never; a rotation that is cancelled goes on in its thread.
-    async fn keep_audit_log_short(&self) {
-        let mut ticks = tokio::time::interval(AUDIT_CHECK);
+    async fn connect(&self) -> Result<Connection, OpenError> {
+        let opened = tokio::time::timeout(PATIENCE, Connection::open(&self.socket())).await;
+        opened.unwrap_or_else(|_| Err(OpenError::Socket(std::io::ErrorKind::TimedOut.into())))
+    }
+
+    async fn start(&self) -> std::io::Result<Connection> {
+        let (socket, config, backend) = (self.socket(), self.config.clone(), self.backend.backend);
+        let start = tokio::task::spawn_blocking(move || process::start(&config, &socket, backend)).await;
+        start.map_err(std::io::Error::other)??;
+        self.connect().await.map_err(std::io::Error::other)
+    }
+
+    /// Tells how secret-fs is protected now.
+    async fn look(&self) -> Result<(), SecretMountError> {
+        let Response::Status(status) = self.ask(&Request::Status).await? else {
+            return Err(SecretMountError::Unreachable);
+        };
+        let weaknesses: Vec<String> = status.weaknesses.into_iter().chain(self.backend.weakness.clone()).collect();
+        self.status.send_if_modified(|known| {
+            let before = (&known.memory, &known.sandbox, &known.weaknesses);
+            if before == (&status.memory, &status.sandbox, &weaknesses) {
+                return false;
+            }
+            (known.memory, known.sandbox, known.weaknesses) = (status.memory, status.sandbox, weaknesses);
+            true
+        });
+        Ok(())
+    }
+
+    /// Rotates the audit log whenever it is full, and tells what secret-fs says of itself. Ends never; a rotation that is
+    /// cancelled goes on in its thread.
+    async fn keep_in_view(&self) {
+        let mut ticks = tokio::time::interval(CHECK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
             ticks.tick().await;
+            let _ = self.look().await; // its end is seen on the connection
             let rotated = self.with_audit_log(AuditLog::rotate_when_full).await;
             if let (Err(error), false) = (&rotated, failing) {
                 tracing::warn!(%error, "the audit log cannot be rotated; it grows, and this is tried again");
@@ -171,9 +189,13 @@ impl SecretFs {
         let mut slot = self.calls.lock().await;
         let mut connection = match slot.take() {
             Some(connection) => connection,
-            None => Connection::open(&self.socket()).await.map_err(|_| SecretMountError::Unreachable)?,
+            None => self.connect().await.map_err(|_| SecretMountError::Unreachable)?,
         };
-        let response = connection.ask(request).await.map_err(|_| SecretMountError::Unreachable)?;
+        // A connection whose answer did not come is dropped: the answer would be taken for that of the next call.
+        let response = match tokio::time::timeout(PATIENCE, connection.ask(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) | Err(_) => return Err(SecretMountError::Unreachable),
+        };
         *slot = Some(connection);
         match response {
             Response::Refused(refusal) => Err(refusal.into()),
@@ -183,10 +205,14 @@ impl SecretFs {
 
     async fn ask_shim(&self, task: &TaskId, request: shim::Request) -> Result<(), SecretMountError> {
         let socket = self.config.run_dir.join("tasks").join(task.to_string()).join(SOCKET);
-        match shim_client::ask(&socket, &request).await {
-            Ok(shim::Response::Failed(failure)) => Err(SecretMountError::Shim(failure.message)),
-            Ok(shim::Response::Done | shim::Response::Status(_)) => Ok(()),
-            Err(error) => Err(SecretMountError::Shim(format!("the shim of task {task} does not answer: {error}"))),
+        let silent = |reason: &dyn std::fmt::Display| {
+            Err(SecretMountError::Shim(format!("the shim of task {task} does not answer: {reason}")))
+        };
+        match tokio::time::timeout(PATIENCE, shim_client::ask(&socket, &request)).await {
+            Ok(Ok(shim::Response::Failed(failure))) => Err(SecretMountError::Shim(failure.message)),
+            Ok(Ok(shim::Response::Done | shim::Response::Status(_))) => Ok(()),
+            Ok(Err(error)) => silent(&error),
+            Err(elapsed) => silent(&elapsed),
         }
     }
 }
@@ -215,19 +241,14 @@ impl SecretMount for SecretFs {
         let Response::Changed { targets, attached } = self.ask(&request).await? else {
             return Err(SecretMountError::Unreachable);
         };
-        let paths: Vec<String> = {
-            let mut unwoken = self.unwoken.lock();
-            let waiting = unwoken.entry(*task).or_default();
-            waiting.extend(targets.iter().map(Target::path_in_filesystem));
-            waiting.iter().cloned().collect()
-        };
         if self.backend.backend == Backend::Fuse && !attached {
             return Ok(Mounted::Not);
         }
-        if !paths.is_empty() {
+        if !targets.is_empty() {
+            let paths = targets.iter().map(Target::path_in_filesystem).collect();
             self.ask_shim(task, shim::Request::Wake { paths }).await?;
+            self.ask(&Request::Woken { task: *task, targets }).await?;
         }
-        self.unwoken.lock().remove(task);
         Ok(Mounted::Served)
     }
 
@@ -236,7 +257,6 @@ impl SecretMount for SecretFs {
     }
 
     async fn retract(&self, task: &TaskId) -> Result<(), SecretMountError> {
-        self.unwoken.lock().remove(task);
         self.ask(&Request::Retract { task: *task }).await.map(drop)
     }
 }

@@ -210,7 +210,7 @@ impl From<SealedPayload> for Payload {
 
 impl Op {
     /// Whether the state is larger after it: such operations are refused first when the disk is nearly full.
-    pub(crate) fn grows_state(&self) -> bool {
+    pub fn grows_state(&self) -> bool {
         match self {
             Self::InitCluster { .. }
             | Self::CreateSecret { .. }

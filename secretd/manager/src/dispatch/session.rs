@@ -156,7 +156,12 @@ impl Sessions {
             down.retain(|node| !self.is_known(*node));
             let mut still = Vec::new();
             for node in down {
-                if let Err(error) = record_down(&store, node).await {
+                let recorded = match record_down(&store, node).await {
+                    // It may have come back meanwhile, and have seen that it was still ready.
+                    Ok(()) if self.is_known(node) => record_ready(&store, node).await,
+                    recorded => recorded,
+                };
+                if let Err(error) = recorded {
                     tracing::warn!(node = %node, error = &error as &dyn std::error::Error, "cannot record a lost node");
                     still.push(node);
                 }
@@ -173,11 +178,18 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
+async fn record_ready(store: &Store, node: NodeId) -> Result<(), ProposeError> {
+    record(store, Op::SetNodeStatus { id: node, state: NodeState::Ready, message: String::new() }).await
+}
+
 async fn record_down(store: &Store, node: NodeId) -> Result<(), ProposeError> {
     tracing::warn!(node = %node, "the node has missed its heartbeats");
     let message = "heartbeat failure".to_owned();
-    let outcome = store.propose(vec![Op::SetNodeStatus { id: node, state: NodeState::Down, message }]).await;
-    match outcome {
+    record(store, Op::SetNodeStatus { id: node, state: NodeState::Down, message }).await
+}
+
+async fn record(store: &Store, op: Op) -> Result<(), ProposeError> {
+    match store.propose(vec![op]).await {
         Ok(_) | Err(ProposeError::Conflict(_)) => Ok(()), // a node that is gone needs no record
         Err(error) => Err(error),
     }

@@ -50,7 +50,7 @@ pub(crate) fn check(
     let mut missing = Vec::new();
     for grant in grants {
         check_form(grant)?;
-        let path = Target::parse(&grant.target, 0)?.path_in_container();
+        let path = Target::parse(&grant.target)?.path_in_container();
         if let Some((other, first)) = overlapping(&by_path, &path) {
             let target = if other.len() > path.len() { other.clone() } else { path };
             return Err(InvalidGrant::Conflict { first: (*first).clone(), second: grant.name.clone(), target });

@@ -232,7 +232,7 @@ impl Seen {
                 self.secrets.remove(&(secret.secret_id.parse().unwrap(), secret.secret_version));
             }
             (action, Item::Grant(grant)) => {
-                let path = Target::parse(&grant.target, 0).unwrap().path_in_container();
+                let path = Target::parse(&grant.target).unwrap().path_in_container();
                 let place = (grant.task_id.parse().unwrap(), path);
                 if action == Action::Remove {
                     self.grants.remove(&place);

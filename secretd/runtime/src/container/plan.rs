@@ -154,12 +154,11 @@ fn secrets(spec: &ContainerSpec, places: &Places) -> Result<Option<SecretsPlan>,
     if spec.secrets.is_empty() {
         return Ok(None);
     }
-    let file = |(index, grant): (usize, &secretd_core::service::SecretGrant)| {
-        let target = Target::parse(&grant.target, u32::try_from(index).unwrap_or(u32::MAX))
-            .map_err(|error| PlanError(error.to_string()))?;
+    let file = |grant: &secretd_core::service::SecretGrant| {
+        let target = Target::parse(&grant.target).map_err(|error| PlanError(error.to_string()))?;
         Ok(SecretFile { target, uid: grant.uid, gid: grant.gid, mode: grant.mode })
     };
-    let files = spec.secrets.iter().enumerate().map(file).collect::<Result<_, PlanError>>()?;
+    let files = spec.secrets.iter().map(file).collect::<Result<_, PlanError>>()?;
     Ok(Some(SecretsPlan { socket: places.secrets_socket.clone(), backend: places.backend, files }))
 }
 

@@ -38,10 +38,14 @@ impl AuditLog {
         open(&self.path(0))
     }
 
-    /// Where the current file is full, records go to a new one; the oldest file is removed.
+    /// Where the current file is full, records go to a new one; the oldest files are removed. Where somebody has removed
+    /// it, records go to a new one too: those since are lost with the file.
     pub(super) fn rotate_when_full(&self, socket: &Utf8Path) -> io::Result<()> {
-        if std::fs::metadata(self.path(0))?.len() < self.max_size {
-            return Ok(());
+        match std::fs::metadata(self.path(0)) {
+            Ok(metadata) if metadata.len() < self.max_size => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.hand_over(socket),
+            Err(error) => return Err(error),
         }
         let next = self.directory.join(NEXT);
         hand_over(&open(&next)?, socket)?;
@@ -54,8 +58,16 @@ impl AuditLog {
         hand_over(&self.open()?, socket)
     }
 
-    /// Makes each file that is kept one older. The last is replaced, as the current one will be where it is kept alone.
+    /// Makes each file that is kept one older. The last is replaced, as the current one will be where it is kept alone, and
+    /// what an earlier configuration kept beyond it goes.
     fn shift(&self) -> io::Result<()> {
+        for entry in self.directory.read_dir_utf8()? {
+            let entry = entry?;
+            let number = entry.file_name().strip_prefix("reads.log.").and_then(|number| number.parse::<usize>().ok());
+            if number.is_some_and(|number| number >= self.max_files) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
         for number in (0..self.max_files.saturating_sub(1)).rev() {
             match std::fs::rename(self.path(number), self.path(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -143,6 +155,38 @@ mod tests {
             kept.map(|(name, text)| (name.to_owned(), text.to_owned()))
         );
         assert_eq!(rotated(1, &["aaa"]), [("reads.log".to_owned(), "aaa".to_owned())]);
+    }
+
+    #[test]
+    fn file_that_was_removed_is_made_again_and_handed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap();
+        let log = AuditLog { directory: path.join("audit"), max_size: 3, max_files: 2 };
+        let socket = path.join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        std::fs::create_dir(&log.directory).unwrap();
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| take_one(&listener, "new"));
+            log.rotate_when_full(&socket).unwrap();
+        });
+
+        assert_eq!(std::fs::read(log.path(0)).unwrap(), b"new");
+    }
+
+    #[test]
+    fn files_beyond_what_is_kept_now_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().to_owned();
+        let log = AuditLog { directory: path, max_size: 3, max_files: 2 };
+        for number in 0..6 {
+            std::fs::write(log.path(number), number.to_string()).unwrap();
+        }
+
+        log.shift().unwrap();
+
+        assert_eq!(std::fs::read(log.path(1)).unwrap(), b"0");
+        assert_eq!(log.directory.read_dir_utf8().unwrap().count(), 1);
     }
 
     #[test]

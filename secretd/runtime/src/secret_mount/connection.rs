@@ -1,13 +1,27 @@
 //! One connection to secret-fs.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use camino::Utf8Path;
-use secretd_proto::fs::{PROTOCOL, Request, Response};
+use secretd_proto::fs::{PROTOCOL, Refusal, Request, Response};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use crate::frames;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    /// No socket, or nobody at it.
+    #[error("secret-fs is not running")]
+    Nobody,
+    /// It speaks another protocol: its process.
+    #[error("secret-fs speaks another protocol: install the one of the same release")]
+    OtherRelease(i32),
+    /// Anything else, which passes or is reported.
+    #[error("secret-fs cannot be spoken to: {0}")]
+    Socket(#[from] io::Error),
+}
 
 /// A connection on which both ends have said hello.
 #[derive(Debug)]
@@ -19,14 +33,19 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects.
-    pub(super) async fn open(socket: &Utf8Path) -> io::Result<Self> {
-        let mut stream = UnixStream::connect(socket).await?;
+    pub(super) async fn open(socket: &Utf8Path) -> Result<Self, OpenError> {
+        let nobody = |error: &io::Error| [ErrorKind::NotFound, ErrorKind::ConnectionRefused].contains(&error.kind());
+        let mut stream = UnixStream::connect(socket)
+            .await
+            .map_err(|error| if nobody(&error) { OpenError::Nobody } else { OpenError::Socket(error) })?;
+        let process = stream.peer_cred()?.pid().ok_or_else(|| io::Error::other("the peer has no process"))?;
         frames::send(&mut stream, &Request::Hello { protocol: PROTOCOL }).await?;
         match frames::receive(&mut stream).await? {
             Response::Hello { protocol: PROTOCOL, public_key } => Ok(Self { stream, public_key }),
-            Response::Refused(refusal) => Err(io::Error::other(refusal)),
-            Response::Hello { .. } | Response::Done | Response::Changed { .. } | Response::Status(_) => {
-                Err(io::Error::other("secret-fs speaks another protocol: install the one of the same release"))
+            Response::Refused(Refusal::Protocol(_)) | Response::Hello { .. } => Err(OpenError::OtherRelease(process)),
+            Response::Refused(refusal) => Err(OpenError::Socket(io::Error::other(refusal))),
+            Response::Done | Response::Changed { .. } | Response::Status(_) => {
+                Err(OpenError::Socket(io::Error::other("it gave an answer that does not fit the question")))
             }
         }
     }

@@ -9,15 +9,27 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use camino::Utf8Path;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Config;
+use crate::shim_config::Backend;
 
 /// Where the two descriptors are in the child.
 const LISTEN_FD: i32 = 3;
 const AUDIT_FD: i32 = 4;
 
+/// Ends a secret-fs that this release cannot speak to: its mounts are replaced by those of the next one.
+pub(super) fn end(process: i32) -> io::Result<()> {
+    let pid = Pid::from_raw(process).ok_or_else(|| io::Error::other("the peer has no process"))?;
+    match pidfd_open(pid, PidfdFlags::empty()).and_then(|held| pidfd_send_signal(held, Signal::KILL)) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Starts secret-fs. Connections wait in the socket's queue until it accepts them.
-pub(super) fn start(config: &Config, socket: &Utf8Path) -> io::Result<()> {
+pub(super) fn start(config: &Config, socket: &Utf8Path, backend: Backend) -> io::Result<()> {
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -31,6 +43,7 @@ pub(super) fn start(config: &Config, socket: &Utf8Path) -> io::Result<()> {
     command
         .args(["--listen-fd", &LISTEN_FD.to_string(), "--audit-fd", &AUDIT_FD.to_string()])
         .args(["--uid", &uid.to_string(), "--gid", &gid.to_string()])
+        .args(["--fill-files", if backend == Backend::Memory { "1" } else { "0" }])
         .current_dir("/")
         .env_clear()
         .stdin(Stdio::null())

@@ -106,7 +106,7 @@ fn prepare_root(rootfs: &Rootfs, config: &ShimConfig) -> Result<(), Failure> {
             secretd_proto::fs::Target::Relative(_) => {
                 made(secrets::DIRECTORY, rootfs.make_directory(secrets::DIRECTORY).map(drop))?;
             }
-            secretd_proto::fs::Target::Absolute { path, .. } => made(path, rootfs.make_file(path))?,
+            secretd_proto::fs::Target::Absolute(path) => made(path, rootfs.make_file(path))?,
         }
     }
     Ok(())

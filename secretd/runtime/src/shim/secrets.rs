@@ -153,6 +153,8 @@ impl Secrets {
         mount_api::attach(mount.as_fd(), CWD, self.private.as_str())?;
         let directory = self.private.join(SECRETS_DIRECTORY);
         std::fs::create_dir_all(&directory).map_err(at(&directory))?;
+        let link = directory.join(DATA_LINK);
+        symlink(".", &link).map_err(at(&link))?;
         for file in &self.plan.files {
             let path = self.private.join(file.target.path_in_filesystem());
             if let Some(parent) = path.parent() {
@@ -208,7 +210,7 @@ impl Secrets {
         }
         for file in &self.plan.files {
             let path_in_filesystem = file.target.path_in_filesystem();
-            if let Target::Absolute { path, .. } = &file.target
+            if let Target::Absolute(path) = &file.target
                 && self.private.join(&path_in_filesystem).exists()
             // else it was withdrawn
             {
@@ -220,18 +222,20 @@ impl Secrets {
 
     /// Wakes the watchers of changed files, paths below the filesystem's root: MODIFY and CLOSE_WRITE on each file,
     /// MOVED_TO in the directory.
+    /// Goes on past a file that fails: the first error is told at the end.
     pub(super) fn wake(&self, paths: &[String]) -> Result<(), SecretsError> {
-        for path in paths {
+        let wake_one = |path: &String| {
             let full = self.private.join(path);
             match self.plan.backend {
                 Backend::Fuse => match OpenOptions::new().write(true).open(&full) {
-                    Ok(mut file) => file.write_all(b"\0").map_err(at(&full))?, // secret-fs takes it for the event alone
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {} // withdrawn: the link tells of it
-                    Err(error) => return Err(at(&full)(error)),
+                    Ok(mut file) => file.write_all(b"\0").map_err(at(&full)), // secret-fs takes it for the event alone
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // withdrawn: secret-fs has told
+                    Err(error) => Err(at(&full)(error)),
                 },
-                Backend::Memory => self.refill(path, &full)?,
+                Backend::Memory => self.refill(path, &full),
             }
-        }
+        };
+        let failed = paths.iter().map(wake_one).fold(Ok(()), Result::and);
         if paths.iter().any(|path| path.starts_with(SECRETS_DIRECTORY)) {
             let directory = self.private.join(SECRETS_DIRECTORY);
             let (new, link) = (directory.join(DATA_LINK_NEW), directory.join(DATA_LINK));
@@ -239,7 +243,7 @@ impl Secrets {
             symlink(".", &new).map_err(at(&new))?;
             std::fs::rename(&new, &link).map_err(at(&link))?;
         }
-        Ok(())
+        failed
     }
 
     /// The new version of a file in memory: under another name, then renamed, and the old one cut before it goes. A file
@@ -248,10 +252,14 @@ impl Secrets {
         let Some(file) = self.plan.files.iter().find(|file| file.target.path_in_filesystem() == path) else {
             return Ok(());
         };
-        if matches!(file.target, Target::Absolute { .. }) {
+        if matches!(file.target, Target::Absolute(_)) {
             return self.fill(file, full).or_else(|error| withdrawn(error, full));
         }
-        let old = OpenOptions::new().write(true).open(full).map_err(at(full))?;
+        let old = match OpenOptions::new().write(true).open(full) {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // withdrawn by an earlier attempt
+            Err(error) => return Err(at(full)(error)),
+        };
         let new = full.with_file_name(format!("..new-{}", full.file_name().unwrap_or_default()));
         if let Err(error) = self.fill(file, &new) {
             withdrawn(error, &new)?;
@@ -301,6 +309,18 @@ fn open_up(root: &Utf8Path, directory: &Utf8Path) -> Result<(), SecretsError> {
     Ok(())
 }
 
+/// Makes what a clone is attached to where it is missing: a directory for that of the secrets, else a file. No symbolic
+/// link of a volume leads out: the container's root is this process's own.
+fn make_place(target: &str) -> io::Result<()> {
+    if target == DIRECTORY {
+        return std::fs::create_dir_all(target);
+    }
+    if let Some((parent, _)) = target.rsplit_once('/') {
+        std::fs::create_dir_all(parent)?;
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o644).open(target).map(drop)
+}
+
 /// In a child: enters the namespace and attaches each clone. The error is the number of the one that failed, from 1.
 fn enter_and_attach(namespace: BorrowedFd<'_>, clones: &[(OwnedFd, String)], place: Place) -> Result<(), u8> {
     setns(namespace, CloneFlags::CLONE_NEWNS).map_err(|_| u8::MAX)?;
@@ -308,8 +328,10 @@ fn enter_and_attach(namespace: BorrowedFd<'_>, clones: &[(OwnedFd, String)], pla
         let number = u8::try_from(index + 1).unwrap_or(u8::MAX);
         if place == Place::Replace {
             let _ = mount_api::detach(target); // the new one goes on top where the old one is gone already
-        } else if target == DIRECTORY {
-            let _ = std::fs::create_dir_all(target); // attaching says what is wrong
+        } else {
+            // What the image got for this may be below a volume or another mount of the container. Attaching says what
+            // is wrong.
+            let _ = make_place(target);
         }
         mount_api::attach(mount.as_fd(), CWD, target).map_err(|_| number)?;
     }

@@ -47,7 +47,10 @@ impl SecretFs {
             fcntl_setfd(fd, FdFlags::empty()).unwrap();
             command.args([option, &fd.as_raw_fd().to_string()]);
         }
-        let process = command.args(["--uid", "54321", "--gid", "54321"]).spawn().expect("build secret-fs first");
+        let process = command
+            .args(["--uid", "54321", "--gid", "54321", "--fill-files", "1"])
+            .spawn()
+            .expect("build secret-fs first");
         let control = UnixStream::connect(socket).unwrap();
         frame::send(&control, &Request::Hello { protocol: PROTOCOL }, &[]).unwrap();
         let Response::Hello { public_key, .. } = frame::receive(&control).unwrap().0 else { panic!("no hello") };
@@ -119,13 +122,7 @@ impl Cluster {
 }
 
 fn files() -> [SecretFile; 3] {
-    let file = |(target, index): (&str, u32)| SecretFile {
-        target: Target::parse(target, index).unwrap(),
-        uid: 1000,
-        gid: 63,
-        mode: 0o440,
-    };
-    [0, 1, 2].map(|index| file((TARGETS[index], u32::try_from(index).unwrap())))
+    TARGETS.map(|target| SecretFile { target: Target::parse(target).unwrap(), uid: 1000, gid: 63, mode: 0o440 })
 }
 
 /// A container that shows its secrets whenever it is asked, through a directory that it shares with the test.

@@ -18,7 +18,7 @@ use super::config::{Batch, Outcomes, Raft, raft_config};
 use super::log::LogStore;
 use super::machine::StateMachine;
 use super::network::SingleManager;
-use super::proposer::storage_error;
+use super::proposer::{fits, space, storage_error};
 use super::reclaim::reclaim;
 use super::shared::Shared;
 use crate::conflict::Conflict;
@@ -157,7 +157,10 @@ impl Actor {
     }
 
     async fn commit(&mut self, waiting: Vec<(Proposal, Reply)>) {
-        let (mut proposals, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        let (mut proposals, replies): (Vec<_>, Vec<_>) = self.admit(waiting).into_iter().unzip();
+        if proposals.is_empty() {
+            return;
+        }
         number_payloads(&mut proposals);
         let bytes: usize = proposals.iter().map(payload_bytes).sum();
         let outcome = match self.prepare(&proposals).await {
@@ -178,6 +181,21 @@ impl Actor {
             }
         }
         self.shorten_log(bytes).await;
+    }
+
+    /// Those that fit on the disk together. Each proposer has looked for itself, and did not see the others.
+    fn admit(&self, waiting: Vec<(Proposal, Reply)>) -> Vec<(Proposal, Reply)> {
+        let mut free = self.shared.engine.free_bytes();
+        let mut admitted = Vec::with_capacity(waiting.len());
+        for (proposal, reply) in waiting {
+            if fits(free, &proposal.ops) {
+                free = free.saturating_sub(space(&proposal.ops));
+                admitted.push((proposal, reply));
+            } else {
+                let _ = reply.send(Err(ProposeError::Full)); // a proposer that has gone away is owed no answer
+            }
+        }
+        admitted
     }
 
     /// Makes this node the first and only voter when a cluster is founded on it.

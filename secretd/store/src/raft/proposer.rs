@@ -73,12 +73,15 @@ impl RaftProposer {
 }
 
 /// Whether `ops` fit on a disk with `free` bytes: they are refused while refusing is still harmless.
-fn fits(free: u64, ops: &[Op]) -> bool {
-    let payloads = ops.iter().filter_map(Op::payload).filter_map(|(_, payload)| payload.sealed());
-    // The engine allocates in powers of two.
-    let payloads: u64 = payloads.map(|sealed| sealed.ciphertext.len() as u64 * 2).sum();
+pub(super) fn fits(free: u64, ops: &[Op]) -> bool {
     let reserve = if ops.iter().any(Op::grows_state) { RESERVE_BYTES } else { LAST_BYTES };
-    free >= payloads + reserve
+    free >= space(ops) + reserve
+}
+
+/// What the payloads of `ops` may take on the disk: the engine allocates in powers of two.
+pub(super) fn space(ops: &[Op]) -> u64 {
+    let payloads = ops.iter().filter_map(Op::payload).filter_map(|(_, payload)| payload.sealed());
+    payloads.map(|sealed| sealed.ciphertext.len() as u64 * 2).sum()
 }
 
 #[async_trait]
@@ -124,9 +127,9 @@ impl Proposer for RaftProposer {
     }
 }
 
-/// What a failed commit means to a proposer.
+/// What a failed commit means to a proposer: whether it took effect is not known, whatever the reason.
 pub(super) fn storage_error(failure: Arc<StorageFailure>) -> ProposeError {
-    if failure.is_full() { ProposeError::Full } else { ProposeError::Storage(failure) }
+    ProposeError::Storage(failure)
 }
 
 fn read_error(failure: Arc<StorageFailure>) -> ReadError {
