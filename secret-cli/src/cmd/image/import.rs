@@ -13,8 +13,7 @@ use crate::{output, upload};
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// Name of the image, as REPOSITORY[:TAG]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = "Name of the image, as REPOSITORY[:TAG]")]
     tag: String,
     /// Instruction of a Dockerfile for the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
