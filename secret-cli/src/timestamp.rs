@@ -82,7 +82,8 @@ fn date_time(text: &str) -> Option<(i64, i32)> {
     let (date, rest) = text.split_once('T').unwrap_or((text, ""));
     let mut parts = date.split('-').map(number);
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    let is_possible = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if parts.next().is_some() || !is_possible || civil(days(year, month, day)) != (year, month, day) {
         return None;
     }
     let midnight = days(year, month, day).checked_mul(DAY)?;

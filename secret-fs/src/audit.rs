@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustix::fs::OFlags;
@@ -77,6 +77,8 @@ pub(crate) struct Audit {
     allowed: AtomicU64,
     refused: AtomicU64,
     lost: AtomicU64,
+    /// Whether the last line went out in part: the next begins a line of its own.
+    is_cut: AtomicBool,
 }
 
 impl Audit {
@@ -87,7 +89,13 @@ impl Audit {
     pub(crate) fn new(file: OwnedFd) -> Result<Self, AuditFileError> {
         check(&file)?;
         let zero = || AtomicU64::new(0);
-        Ok(Self { file: Mutex::new(Arc::new(file)), allowed: zero(), refused: zero(), lost: zero() })
+        Ok(Self {
+            file: Mutex::new(Arc::new(file)),
+            allowed: zero(),
+            refused: zero(),
+            lost: zero(),
+            is_cut: AtomicBool::new(false),
+        })
     }
 
     /// Records go to `file` from now on.
@@ -105,10 +113,14 @@ impl Audit {
     /// # Errors
     /// When the line could not be written whole: nothing may be allowed then.
     pub(crate) fn record(&self, record: &Record, at: i64) -> io::Result<()> {
-        let line = line(record, at);
+        let mut line = line(record, at);
+        if self.is_cut.swap(false, Ordering::Relaxed) {
+            line.insert(0, '\n');
+        }
         let file = Arc::clone(&self.file.lock());
         let written = rustix::io::retry_on_intr(|| rustix::io::write(&*file, line.as_bytes()));
         if written != Ok(line.len()) {
+            self.is_cut.fetch_or(matches!(written, Ok(1..)) || line.starts_with('\n'), Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(written.err().map_or_else(|| io::ErrorKind::WriteZero.into(), io::Error::from));

@@ -14,13 +14,16 @@ use crate::payload::Payload;
 pub(crate) struct Bounce(Mutex<SecretMapping>);
 
 impl Bounce {
-    /// A buffer for the largest secret; locked memory, or unlocked where the limits allow no locked memory.
+    /// A buffer for the largest secret, and whether it is in locked memory: the limits may allow none.
     ///
     /// # Errors
     /// When there is no memory at all.
-    pub(crate) fn new() -> Result<Self, MapError> {
-        let locked = SecretMapping::new(MAX_SECRET_LENGTH, Protection::Locked);
-        locked.or_else(|_| SecretMapping::new(MAX_SECRET_LENGTH, Protection::Unlocked)).map(|map| Self(Mutex::new(map)))
+    pub(crate) fn new() -> Result<(Self, bool), MapError> {
+        let of = |map| Self(Mutex::new(map));
+        match SecretMapping::new(MAX_SECRET_LENGTH, Protection::Locked) {
+            Ok(locked) => Ok((of(locked), true)),
+            Err(_) => SecretMapping::new(MAX_SECRET_LENGTH, Protection::Unlocked).map(|map| (of(map), false)),
+        }
     }
 
     /// Gives up to `size` bytes of a payload from `offset` to `send`, and wipes them when it returns.

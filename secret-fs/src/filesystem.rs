@@ -94,6 +94,10 @@ impl TaskFilesystem {
         if self.shim.is(request.pid()) {
             return self.view.open_writer().map_err(errno_of);
         }
+        self.refuse_writing(request, ino)
+    }
+
+    fn refuse_writing(&self, request: &Request, ino: u64) -> Result<u64, Errno> {
         let (process, _) = self.judge(request.pid());
         let content = self.view.content(ino);
         self.record(request, process, content.as_ref(), Outcome::Refused(Reason::Write))?;
@@ -178,7 +182,7 @@ impl Filesystem for TaskFilesystem {
         let opened = match flags.acc_mode() {
             OpenAccMode::O_RDONLY => self.open_for_reading(request, ino.0),
             OpenAccMode::O_WRONLY => self.open_for_waking(request, ino.0),
-            OpenAccMode::O_RDWR => Err(Errno::EROFS),
+            OpenAccMode::O_RDWR => self.refuse_writing(request, ino.0),
         };
         match opened {
             Ok(handle) => {

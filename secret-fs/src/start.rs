@@ -28,7 +28,12 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let mut protections = Protections::prepare()?;
     let memory = protections.memory;
     let key = Arc::new(NodeKey::generate(memory)?);
-    let bounce = Arc::new(Bounce::new()?);
+    let (bounce, is_locked) = Bounce::new()?;
+    if !is_locked {
+        let weakness = "the buffer of replies is not locked: what is read may be swapped out; raise RLIMIT_MEMLOCK";
+        protections.weaknesses.push(weakness.to_owned());
+    }
+    let bounce = Arc::new(bounce);
     protections.enter(args.identity)?;
     let registry = Mutex::new(Registry::new(Arc::clone(&key), memory));
     let server = Arc::new(Server {

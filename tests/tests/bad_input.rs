@@ -87,6 +87,19 @@ fn grants_that_cannot_be_are_refused_with_the_flag_named() -> Result<()> {
 }
 
 #[test]
+fn specification_that_is_too_large_is_refused_with_both_sizes() -> Result<()> {
+    let node = Node::cluster()?;
+    let file = node.path("variables");
+    std::fs::write(&file, format!("LARGE={}\n", "x".repeat(300_000)))?;
+
+    let create = ["service", "create", "--name", "app", "--env-file", &file.to_string_lossy(), "busybox:1"];
+    let line = node.refused(1, &create, b"")?;
+
+    ensure!(line.contains("300") && line.contains("at most 262144 are allowed"), "{line}");
+    nothing_left(&node)
+}
+
+#[test]
 fn task_that_cannot_be_prepared_says_why() -> Result<()> {
     let node = Node::cluster()?;
     for (name, image, command, word) in [

@@ -259,6 +259,8 @@ fn logs_are_told_by_stream_tail_and_task() -> Result<()> {
     ensure!(all.stdout == "line 1\nline 2\nline 3\nline 4\nline 5\nready\n" && all.stderr == "error\n", "{all:?}");
     let tail = node.ok(&["service", "logs", "--tail", "1", "app"])?;
     ensure!(tail.starts_with("app.1.") && tail.ends_with("| ready"), "{tail}");
+    let template = ["service", "logs", "--tail", "1", "--format", "{{.Service}} {{.Stream}} {{.Line}}", "app"];
+    ensure!(node.ok(&template)?.starts_with("app stdout ready"));
     Ok(())
 }
 

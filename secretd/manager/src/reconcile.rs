@@ -1,7 +1,7 @@
 //! The shell around the pure decisions: sees what changes, plans, and proposes.
 //!
 //! Orchestrator, allocator and scheduler run in one loop, so that a new task is made, allocated and placed in one
-//! proposal. The loop takes all changes that are there and never waits for more.
+//! operation. The loop takes all changes that are there and never waits for more.
 
 mod enact;
 
@@ -28,6 +28,9 @@ const STORE_RETRY: Duration = Duration::from_millis(200);
 
 /// The longest time between two such attempts.
 const MAX_STORE_RETRY: Duration = Duration::from_secs(10);
+
+/// Operations of one proposal: a service may have many tasks, and others write too.
+const MAX_OPS: usize = 1000;
 
 /// Keeps every service's tasks as they should be.
 #[derive(Debug)]
@@ -222,10 +225,10 @@ impl Reconciler {
             return Ok(Done { at: self.clock.now(), wake: Vec::new(), restarts: Vec::new() });
         };
         let enact::Proposal { ops, restarts } = proposal;
-        if !ops.is_empty() {
-            self.store.propose(ops).await?;
-            done.restarts = restarts;
+        for part in ops.chunks(MAX_OPS) {
+            self.store.propose(part.to_vec()).await?;
         }
+        done.restarts = restarts;
         Ok(done)
     }
 

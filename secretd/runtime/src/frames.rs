@@ -12,7 +12,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub(crate) async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
     let mut frame = vec![0; 4];
     frame = postcard::to_extend(message, frame).map_err(io::Error::other)?;
-    let length = u32::try_from(frame.len() - 4).map_err(io::Error::other)?;
+    let length = frame.len() - 4;
+    if length > MAX_FRAME_LENGTH {
+        return Err(io::Error::other(format!("a message of {length} bytes: at most {MAX_FRAME_LENGTH} can be sent")));
+    }
+    let length = u32::try_from(length).map_err(io::Error::other)?;
     if let Some(header) = frame.get_mut(..4) {
         header.copy_from_slice(&length.to_le_bytes());
     }

@@ -62,11 +62,12 @@ impl NodeKeys {
     ///
     /// # Errors
     /// When the directory is not usable, or the files are not a pair. A missing file is never made anew beside its
-    /// counterpart: that would throw the data away.
+    /// counterpart, nor are both beside the data that they open: that would throw the data away.
     pub fn open_or_create(directory: &Path) -> Result<Self, NodeKeysError> {
         let (kek_path, dek_path) = (directory.join("kek"), directory.join("dek"));
         match (read(&kek_path)?, read(&dek_path)?) {
-            (None, None) => Self::create(directory, &kek_path, &dek_path),
+            (None, None) if is_new(directory) => Self::create(directory, &kek_path, &dek_path),
+            (None, None) => Err(NodeKeysError::Missing(kek_path)),
             (Some(kek), Some(dek)) => Self::open(&kek, &dek, &kek_path, &dek_path),
             (None, Some(_)) => Err(NodeKeysError::Missing(kek_path)),
             // The pair is written kek first: a crash in between leaves a key that has never sealed anything.
@@ -96,6 +97,9 @@ impl NodeKeys {
         };
         fs::create_dir_all(directory).map_err(at(directory))?;
         fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(at(directory))?;
+        if let Some(parent) = directory.parent() {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(at(parent))?;
+        }
         let (kek, dek) = (Dek::generate().map_err(SealError::from)?, Dek::generate().map_err(SealError::from)?);
         let wrapped = Sealer::new(&kek).seal(DEK_MAGIC, dek.expose())?;
         write(directory, kek_path, KEK_MAGIC, kek.expose()).map_err(at(kek_path))?;

@@ -5,7 +5,7 @@ use prost_types::Timestamp;
 use secretd_proto::code::Code;
 use secretd_proto::v1::log_record::Stream;
 use secretd_proto::v1::{GetServiceRequest, LogRecord, ServiceLogsRequest};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cmd::Context;
 use crate::connection::Control;
@@ -63,10 +63,14 @@ pub(crate) async fn run(context: &Context, args: Logs) -> Result<u8, Failure> {
     let mut records = control.service_logs(request).await?.into_inner();
     let width = slots.to_string().len();
     while let Some(record) = records.message().await? {
-        let line = if context.format == Format::Json { object(&record) } else { line(&args, &record, width) };
+        let is_plain = context.format == Format::Table;
+        let line = match is_plain {
+            true => line(&args, &record, width),
+            false => context.format.object("", &object(&record))?.into_bytes(),
+        };
         match record.stream() {
             Stream::Stdout => output::bytes(&line)?,
-            Stream::Stderr if context.format == Format::Json => output::bytes(&line)?,
+            Stream::Stderr if !is_plain => output::bytes(&line)?,
             Stream::Stderr => output::error_bytes(&line)?,
         }
     }
@@ -111,12 +115,12 @@ fn line(args: &Logs, record: &LogRecord, width: usize) -> Vec<u8> {
     out
 }
 
-fn object(record: &LogRecord) -> Vec<u8> {
+fn object(record: &LogRecord) -> Value {
     let stream = match record.stream() {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     };
-    let value = json!({
+    json!({
         "Time": rfc3339_fixed(record.at.as_ref()),
         "Service": record.service_name,
         "Slot": record.slot,
@@ -124,8 +128,7 @@ fn object(record: &LogRecord) -> Vec<u8> {
         "Node": record.node,
         "Stream": stream,
         "Line": String::from_utf8_lossy(&record.line),
-    });
-    format!("{value}\n").into_bytes()
+    })
 }
 
 #[cfg(test)]

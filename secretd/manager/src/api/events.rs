@@ -27,12 +27,15 @@ pub(super) fn watch(context: &Context, request: v1::WatchEventsRequest) -> Resul
     let since = request.since.map(|since| time_from_wire(Some(since)));
     let until = request.until.map(|until| time_from_wire(Some(until)));
     let (history, live) = context.events.subscribe();
-    let past = history.into_iter().filter(|event| since.is_some_and(|since| at(event) >= since));
+    // Without either only the future counts; `until` alone is as in Docker: what there is up to then.
+    let past = history.into_iter().filter(|event| match since {
+        Some(since) => at(event) >= since,
+        None => until.is_some(),
+    });
     let deadline = until.map(|until| {
         let left = until.0.saturating_sub(context.now().0);
         Instant::now() + Duration::from_nanos(u64::try_from(left).unwrap_or(0))
     });
-    // Without `since` only the future counts; `until` alone is as in Docker: what there is up to then.
     let feed = Feed { past: past.collect(), live, filters, until, deadline };
     Ok(Box::pin(stream::unfold(Some(feed), |feed| async {
         let mut feed = feed?;

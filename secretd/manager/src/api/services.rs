@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream;
+use prost::Message;
 use secretd_core::service::{Service, ServiceMode, ServiceSpec, UpdateState, UpdateStatus};
 use secretd_core::task::{Task, TaskState};
 use secretd_proto::code::Code;
@@ -39,6 +40,20 @@ pub(super) async fn create_service(
     Ok(v1::CreateServiceResponse { service: to_wire(&context.store.view(), id), warnings: vec![] })
 }
 
+/// Each task has a copy of its specification, and each node one of each of its tasks.
+const MAX_SPEC_LENGTH: usize = 256 * 1024;
+
+fn check_size(spec: &v1::ServiceSpec) -> Result<(), Refusal> {
+    let length = spec.encoded_len();
+    if length <= MAX_SPEC_LENGTH {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!(
+        "the service's specification has {length} bytes, and at most {MAX_SPEC_LENGTH} are allowed: put large values into \
+         a secret, the image or a volume"
+    )))
+}
+
 enum CreateError {
     Refused(Refusal),
     Propose(ProposeError),
@@ -55,6 +70,7 @@ impl From<CreateError> for Refusal {
 
 async fn create_named(context: &Context, id: ServiceId, spec: v1::ServiceSpec) -> Result<(), CreateError> {
     let view = context.view().map_err(CreateError::Refused)?;
+    check_size(&spec).map_err(CreateError::Refused)?;
     let spec = ServiceSpec::try_from(spec).map_err(|error| CreateError::Refused(error.into()))?;
     check_spec(&view, &spec).map_err(CreateError::Refused)?;
     context.store.propose(vec![Op::CreateService { id, spec }]).await.map(drop).map_err(CreateError::Propose)
@@ -90,6 +106,7 @@ pub(super) async fn update_service(
             (true, None) => rolled_back(context, service)?,
             (true, Some(_)) => return Err(Refusal::invalid("other flags may not be combined with --rollback")),
             (false, Some(spec)) => {
+                check_size(&spec)?;
                 let spec = ServiceSpec::try_from(spec)?;
                 let status = (spec.task != service.spec.task).then(|| begun(context));
                 (spec, status)

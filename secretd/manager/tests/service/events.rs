@@ -76,11 +76,14 @@ async fn other_parts_of_the_node_add_their_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stream_ends_when_the_asked_time_is_over() {
+async fn stream_shows_what_was_before_the_asked_time_and_ends_when_it_is_over() {
     let world = World::founded().await;
+    world.events.publish_local("image", "pull", "sha256:1", "app:1", Timestamp(1));
     let until = prost_types::Timestamp { seconds: 1_000 + 30, nanos: 0 };
-    let request = v1::WatchEventsRequest { until: Some(until), ..Default::default() };
+    let filters = vec![filter("type", "image")];
+    let request = v1::WatchEventsRequest { until: Some(until), filters, ..Default::default() };
     let mut stream = world.control().watch_events(request).await.unwrap().into_inner();
 
+    assert_eq!(within(stream.message()).await.unwrap().unwrap().action, "pull");
     assert!(within(stream.message()).await.unwrap().is_none());
 }

@@ -52,7 +52,7 @@ pub(super) fn start(config: &Config, socket: &Utf8Path, backend: Backend) -> io:
     secretd_sys::spawn::inherit(
         &mut command,
         vec![(OwnedFd::from(listener), LISTEN_FD), (OwnedFd::from(audit), AUDIT_FD)],
-    );
+    )?;
     let mut child = command
         .spawn()
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.program.display())))?;
