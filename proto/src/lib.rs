@@ -12,6 +12,8 @@ pub mod id;
 pub mod limit;
 pub mod name;
 pub mod shim;
+#[cfg(feature = "grpc")]
+pub mod status;
 
 /// The gRPC messages and services, generated from `proto/secretd/v1/*.proto`.
 #[cfg(feature = "grpc")]

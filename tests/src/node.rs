@@ -164,6 +164,16 @@ impl Node {
         &self.sandbox
     }
 
+    /// Adds the image `probe:1`: busybox, and the program that tests run in containers.
+    pub fn import_probe(&self) -> Result<()> {
+        let files = rootfs::with_libraries(&binary("probe"), "bin/probe")?;
+        let files: Vec<(&str, u32, &[u8])> =
+            files.iter().map(|(path, bytes)| (path.as_str(), 0o755, bytes.as_slice())).collect();
+        let tar = self.path("probe.tar");
+        rootfs::write(&tar, &rootfs::busybox(&files)?)?;
+        self.ok(&["image", "import", "--tag", "probe:1", &tar.to_string_lossy()]).map(drop)
+    }
+
     /// Runs a shell script where the node's processes live, with `D` and `R` as its directories: what it printed.
     pub fn in_sandbox(&self, script: &str) -> Result<Answer> {
         let mut command = self.sandbox.command("sh");

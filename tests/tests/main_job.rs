@@ -4,19 +4,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use secretd_tests::node::{Node, binary};
+use secretd_tests::node::Node;
 use secretd_tests::rootfs;
 use serde_json::Value;
 
 /// A cluster whose image has the probe.
 fn cluster_with_probe() -> Result<Node> {
     let node = Node::cluster()?;
-    let files = rootfs::with_libraries(&binary("probe"), "bin/probe")?;
-    let files: Vec<(&str, u32, &[u8])> =
-        files.iter().map(|(path, bytes)| (path.as_str(), 0o755, bytes.as_slice())).collect();
-    let tar = node.path("probe.tar");
-    rootfs::write(&tar, &rootfs::busybox(&files)?)?;
-    node.ok(&["image", "import", "--tag", "probe:1", &tar.to_string_lossy()])?;
+    node.import_probe()?;
     Ok(node)
 }
 

@@ -4,18 +4,12 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use secretd_tests::node::{Node, binary};
-use secretd_tests::rootfs;
+use secretd_tests::node::Node;
 
 /// A node with an image that has the probe, and a service that will not end when it is asked to.
 fn node_with_stubborn_service() -> Result<Node> {
     let node = Node::cluster()?;
-    let files = rootfs::with_libraries(&binary("probe"), "bin/probe")?;
-    let files: Vec<(&str, u32, &[u8])> =
-        files.iter().map(|(path, bytes)| (path.as_str(), 0o755, bytes.as_slice())).collect();
-    let tar = node.path("probe.tar");
-    rootfs::write(&tar, &rootfs::busybox(&files)?)?;
-    node.ok(&["image", "import", "--tag", "probe:1", &tar.to_string_lossy()])?;
+    node.import_probe()?;
     for name in ["leaked", "kept"] {
         node.ok_with(&["secret", "create", name, "-"], format!("value of {name}").as_bytes())?;
     }

@@ -8,12 +8,11 @@ use secretd_core::seam::images::{ByteStream, Credentials, Image, ImageError, Ima
 use secretd_core::wire::time_to_wire;
 use secretd_proto::code::Code;
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
+use secretd_proto::status::status as refused;
 use secretd_proto::v1;
 use secretd_proto::v1::images_server::{Images as ImagesService, ImagesServer};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
-
-use crate::refusal::with_code;
 
 /// Progress messages that wait for the client.
 const CHANNEL: usize = 32;
@@ -195,7 +194,7 @@ fn to_wire(image: Image) -> v1::Image {
 }
 
 fn invalid(message: &str) -> Status {
-    with_code(Code::InvalidArgument, message)
+    refused(Code::InvalidArgument, message)
 }
 
 #[allow(clippy::needless_pass_by_value)] // for map_err
@@ -212,5 +211,5 @@ fn status(error: ImageError) -> Status {
         ImageError::Full(_) => Code::StorageFull,
         ImageError::Node { .. } => Code::Internal,
     };
-    with_code(code, &error.to_string())
+    refused(code, error.to_string())
 }

@@ -9,7 +9,6 @@
 pub mod agent;
 mod assignment;
 pub mod images_api;
-mod refusal;
 mod report;
 mod runner;
 mod secrets;

@@ -6,11 +6,10 @@ use secretd_core::seam::volumes::{Volume, VolumeError, Volumes};
 use secretd_core::wire::time_to_wire;
 use secretd_proto::code::Code;
 use secretd_proto::id::TaskId;
+use secretd_proto::status::status as refused;
 use secretd_proto::v1;
 use secretd_proto::v1::volumes_server::{Volumes as VolumesService, VolumesServer};
 use tonic::{Request, Response, Status};
-
-use crate::refusal::with_code;
 
 /// Serves the volumes of this node.
 #[derive(Debug, Clone)]
@@ -72,5 +71,5 @@ fn status(error: VolumeError) -> Status {
         VolumeError::InUse { .. } => Code::InUse,
         VolumeError::Node { .. } => Code::Internal,
     };
-    with_code(code, &error.to_string())
+    refused(code, error.to_string())
 }

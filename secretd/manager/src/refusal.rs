@@ -4,11 +4,11 @@
 //! and never on texts.
 
 use secretd_core::wire::WireError;
-use secretd_proto::code::{Class, Code, METADATA_KEY};
+use secretd_proto::code::Code;
 use secretd_proto::name::{SecretName, ServiceName};
+use secretd_proto::status::status;
 use secretd_store::{Conflict, ObjectKind, ProposeError};
-use tonic::metadata::MetadataValue;
-use tonic::{Code as Grpc, Status};
+use tonic::Status;
 
 /// A refused call: what callers match, and one line for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +40,7 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let mut status = Self::new(grpc(refusal.code), refusal.message);
-        status.metadata_mut().insert(METADATA_KEY, MetadataValue::from_static(refusal.code.as_str()));
-        status
+        status(refusal.code, refusal.message)
     }
 }
 
@@ -126,35 +124,11 @@ impl From<WireError> for Refusal {
     }
 }
 
-fn grpc(code: Code) -> Grpc {
-    match code {
-        Code::PermissionDenied => Grpc::PermissionDenied,
-        Code::NameConflict | Code::AlreadyInitialized => Grpc::AlreadyExists,
-        Code::OutOfSequence => Grpc::Aborted,
-        Code::StorageFull => Grpc::ResourceExhausted,
-        Code::Corrupt => Grpc::DataLoss,
-        Code::Unsupported => Grpc::Unimplemented,
-        Code::Internal => Grpc::Internal,
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::Ambiguous
-        | Code::InUse
-        | Code::NotInitialized
-        | Code::NoQuorum
-        | Code::Storage
-        | Code::RemoteUnreachable
-        | Code::RemoteDenied
-        | Code::NotRunning => match code.class() {
-            Class::Invalid => Grpc::InvalidArgument,
-            Class::NotFound => Grpc::NotFound,
-            Class::Unreachable => Grpc::Unavailable,
-            Class::Conflict | Class::Failed => Grpc::FailedPrecondition,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use secretd_proto::code::METADATA_KEY;
+    use tonic::Code as Grpc;
+
     use super::*;
 
     #[test]

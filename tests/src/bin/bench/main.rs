@@ -15,8 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use secretd_tests::client::Client;
-use secretd_tests::node::{Node, binary};
-use secretd_tests::rootfs;
+use secretd_tests::node::Node;
 
 use crate::statistics::Row;
 use crate::swarm::Figures;
@@ -36,12 +35,7 @@ fn main() -> Result<()> {
 fn prepare() -> Result<Node> {
     let node = Node::start()?;
     node.ok(&["cluster", "init"])?;
-    let files = rootfs::with_libraries(&binary("probe"), "bin/probe")?;
-    let files: Vec<(&str, u32, &[u8])> =
-        files.iter().map(|(path, bytes)| (path.as_str(), 0o755, bytes.as_slice())).collect();
-    let tar = node.path("probe.tar");
-    rootfs::write(&tar, &rootfs::busybox(&files)?)?;
-    node.ok(&["image", "import", "--tag", "probe:1", &tar.to_string_lossy()])?;
+    node.import_probe()?;
     Ok(node)
 }
 
