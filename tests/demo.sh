@@ -40,9 +40,12 @@ fail() {
 }
 
 cd "$DEMO_WORK"
-# Images are kept for the next run; the rest of the node is new each time.
+# Images are kept for the next run, as long as it is the same image and the same secretd; the rest of the node is new.
 store=$(dirname "$image")/demo-images
+stamp=$(sha256sum "$bin/secretd" "$image" "$here/images/postgres/changes")
+[ "$(cat "$store.stamp" 2>/dev/null)" = "$stamp" ] || rm -rf "$store"
 mkdir -p data run "$store"
+printf '%s\n' "$stamp" >"$store.stamp"
 mkdir -p data/images
 mount --bind "$store" data/images
 PATH=$bin:$PATH
@@ -51,13 +54,7 @@ export SCTL_HOST="unix://$DEMO_WORK/run/control.sock"
 step 'A node: one daemon, its directories, nothing else'
 printf '%s$ secretd --data-dir D --run-dir R &%s\n' "$bold" "$plain"
 secretd --data-dir "$DEMO_WORK/data" --run-dir "$DEMO_WORK/run" --cgroup-parent "$DEMO_CGROUP" >log 2>&1 &
-tries=0
-until sctl version >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    [ $tries -lt 300 ] || fail 'secretd does not answer'
-    sleep 0.1
-done
-run sctl cluster init
+run sctl cluster init || fail 'secretd does not answer'
 run sctl node ls
 
 step 'A password becomes a secret: sealed in sctl, opened nowhere but in the containers that are granted it'
@@ -89,13 +86,11 @@ done
 run sctl exec db.1 ls -l /run/secrets/psql-pw
 
 step 'A login over TCP with that password works'
-login="psql -h 127.0.0.1 -U postgres -tAc \"select 'logged in as ' || current_user\""
-printf '%s$ sctl exec db.1 sh -c "PGPASSWORD=$(cat /run/secrets/psql-pw) %s"%s\n' "$bold" "$login" "$plain"
-sctl exec db.1 sh -c "PGPASSWORD=\$(cat /run/secrets/psql-pw) $login" || fail 'the login was refused'
+login='psql -h 127.0.0.1 -U postgres -tAc "select version()"'
+run "sctl exec db.1 sh -c 'PGPASSWORD=\$(cat /run/secrets/psql-pw) $login'" || fail 'the login was refused'
 
 step 'A login with another password is refused'
-printf '%s$ sctl exec -e PGPASSWORD=wrong db.1 %s%s\n' "$bold" "$login" "$plain"
-if sctl exec -e PGPASSWORD=wrong db.1 sh -c "$login"; then fail 'the login was not refused'; fi
+if run "sctl exec -e PGPASSWORD=wrong db.1 $login"; then fail 'the login was not refused'; fi
 
 step 'The secret is in no mount table of the host, and in no file of it'
 run 'grep -c /run/secrets /proc/self/mountinfo || true'

@@ -58,7 +58,10 @@ impl Index {
     /// Reads the index; none is an empty one.
     pub(super) fn load(path: &Utf8Path) -> io::Result<Self> {
         match std::fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                let directory = path.parent().unwrap_or(path);
+                io::Error::other(format!("it is damaged ({error}): remove {directory} to begin without images"))
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error),
         }
