@@ -20,6 +20,10 @@ fn tasks_are_listed_by_node_and_images_by_name() -> Result<()> {
     ensure!(of_node == "app.1 Running\napp.2 Running\nother.1 Running", "{of_node}");
     ensure!(unresolved == id, "{unresolved} {id}");
     ensure!(named == "team/tools:2", "{named}");
+    let filtered = |filter: &str| node.ok(&["image", "ls", "--filter", filter, "--format", "{{.Repository}}"]);
+    ensure!(filtered("reference=team/*")? == "team/tools" && filtered("reference=busy*:1")? == "busybox");
+    ensure!(filtered("dangling=true")?.is_empty() && filtered("label=none")?.is_empty());
+    node.refused(1, &["image", "ls", "--filter", "colour=red"], b"")?;
     ensure!(quiet.len() == 12 && quiet.bytes().all(|byte| byte.is_ascii_hexdigit()), "{quiet}");
     ensure!(node.ok(&["info", "-f", "{{.Images}} {{.Cluster.TasksRunning}}"])? == "1 3");
     node.refused(5, &["node", "ps", "nowhere"], b"")?;
