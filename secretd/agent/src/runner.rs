@@ -25,10 +25,10 @@ use crate::report::Reports;
 use crate::secrets::{ApplyError, Applying, PATIENCE, Payloads};
 
 /// Before what failed is tried again; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a container may still take to be made after it is not wanted any more. A fetch of its image may take
 /// minutes, all else is over by then.
@@ -84,7 +84,7 @@ enum LastEffect {
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
-enum CleanError {
+pub(crate) enum CleanError {
     #[error(transparent)]
     Secrets(#[from] SecretMountError),
     #[error(transparent)]

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::assignment::{Change, GrantTold};
-use crate::runner::{Context, Found, Runner, Wanted};
+use crate::runner::{CleanError, Context, FIRST_PAUSE, Found, LONGEST_PAUSE, Runner, Wanted};
 
 /// The tasks of this node. Lives through sessions: without a manager everything goes on as it was.
 #[derive(Debug)]
@@ -148,16 +148,22 @@ fn replace(grants: &mut Vec<GrantTold>, grant: GrantTold) {
     grants.push(grant);
 }
 
-/// A container that no manager knows of.
+/// A container that no manager knows of goes, and what it could read, however often that must be tried.
 async fn remove_stranger(context: Context, task: TaskId) -> TaskId {
     tracing::info!(%task, "a container whose task is gone is removed");
-    if let Err(error) = context.secret_mount.retract(&task).await {
-        tracing::debug!(%task, %error, "it had no secrets to retract");
-    }
-    for removed in [context.runtime.remove(&task).await, context.runtime.forget(&task).await] {
-        if let Err(error) = removed {
-            tracing::warn!(%task, %error, "a container could not be removed");
+    let mut pause = FIRST_PAUSE;
+    while let Err(error) = try_to_remove(&context, &task).await {
+        if pause == FIRST_PAUSE {
+            tracing::warn!(%task, %error, "a container could not be removed; it is tried again");
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     task
+}
+
+async fn try_to_remove(context: &Context, task: &TaskId) -> Result<(), CleanError> {
+    context.secret_mount.retract(task).await?;
+    context.runtime.remove(task).await?;
+    Ok(context.runtime.forget(task).await?)
 }
