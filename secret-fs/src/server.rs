@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, UCred};
 use secretd_proto::fs::{CgroupPaths, PROTOCOL, Refusal, Request, Response, Status, Target};
 use secretd_proto::id::{SecretId, TaskId};
@@ -40,12 +41,19 @@ pub(crate) struct Server {
     pub(crate) fills_files: bool,
 }
 
+/// How long the one who has started this process may take to connect.
+const FIRST_CONNECTION: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
 /// Accepts connections until nobody needs this process: no task has secrets, and no connection is left. A secretd that
 /// has ended leaves it behind only for containers that go on.
 ///
 /// # Errors
 /// When the listening socket does not work any more.
 pub(crate) fn serve(server: &Arc<Server>, listener: UnixListener) -> io::Result<()> {
+    let mut first = [PollFd::new(&listener, PollFlags::IN)];
+    if rustix::io::retry_on_intr(|| poll(&mut first, Some(&FIRST_CONNECTION))) == Ok(0) {
+        return Ok(()); // whoever has started this process is gone
+    }
     let listener = Arc::new(listener);
     loop {
         let (socket, _) = match listener.accept() {

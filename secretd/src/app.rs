@@ -103,8 +103,10 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     let mut parts: JoinSet<anyhow::Error> = JoinSet::new();
 
     let keys = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path())?;
-    let node = start_node(config, &keys, &mut parts)?;
-    let store = Store::open(&config.data_dir.join("store"), keys.sealer(), Arc::clone(&node.clock)).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Before anything is started that would outlive a start that fails.
+    let store = Store::open(&config.data_dir.join("store"), keys.sealer(), Arc::clone(&clock)).await?;
+    let node = start_node(config, clock, &keys, &mut parts)?;
     let events = Events::new();
     let facts = follow_facts(config, warnings, &node, &mut parts);
     let mut manager = Manager::start(ManagerDeps {
@@ -155,8 +157,12 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     result
 }
 
-fn start_node(config: &Config, keys: &NodeKeys, parts: &mut JoinSet<anyhow::Error>) -> anyhow::Result<Node> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+fn start_node(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    keys: &NodeKeys,
+    parts: &mut JoinSet<anyhow::Error>,
+) -> anyhow::Result<Node> {
     let program = Utf8PathBuf::from_path_buf(std::env::current_exe()?)
         .map_err(|path| anyhow::anyhow!("{}: the path of secretd must be UTF-8", path.display()))?;
     let images = ImageStore::open(image_config(config), Arc::clone(&clock))?;

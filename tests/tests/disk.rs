@@ -174,3 +174,31 @@ fn daemon_without_root_says_so() -> Result<()> {
     ensure!(!node.data_dir().exists() && !node.run_dir().exists());
     Ok(())
 }
+
+#[test]
+fn damaged_data_is_refused_with_the_file_named_and_left_as_it_is() -> Result<()> {
+    let mut node = Node::start()?;
+    node.ok(&["cluster", "init"])?;
+    node.ok_with(&["secret", "create", "kept", "-"], b"kept")?;
+    node.stop_daemon()?;
+    let (records, dek) = (node.data_dir().join("store/records.redb"), node.data_dir().join("keys/dek"));
+    let (whole, key) = (std::fs::read(&records)?, std::fs::read(&dek)?);
+
+    let torn = whole.get(..whole.len() / 2).context("torn")?.to_vec();
+    let no_header = [vec![0; 4096], whole.get(4096..).context("header")?.to_vec()].concat();
+    let mut flipped = key.clone();
+    *flipped.last_mut().context("key")? ^= 1;
+    for (file, bytes) in [(&records, torn), (&records, no_header), (&dek, flipped)] {
+        std::fs::write(file, &bytes)?;
+        let line = node.refused_start()?;
+        let place = if file == &dek { "keys/dek" } else { "store" };
+        ensure!(line.contains(place) && line.contains("is damaged") && line.contains("restore"), "{line}");
+        ensure!(node.processes("secret-fs").is_empty(), "a start that fails has left a process");
+        ensure!(std::fs::read(file)? == bytes, "the start has changed {}", file.display());
+        std::fs::write(file, if file == &dek { &key } else { &whole })?;
+    }
+
+    node.start_daemon()?;
+    ensure!(node.ok(&["secret", "ls", "--format", "{{.Name}}"])? == "kept");
+    Ok(())
+}
