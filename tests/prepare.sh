@@ -26,6 +26,7 @@ test)
     need qemu-system-x86_64 qemu-system-x86
     need cpio cpio
     need strip binutils
+    need openssl openssl
     need htpasswd apache2-utils
     need ip iproute2
     need systemd-analyze systemd

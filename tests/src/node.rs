@@ -43,7 +43,8 @@ impl Node {
         Self::stopped_with(&[])
     }
 
-    fn stopped_with(flags: &[&str]) -> Result<Self> {
+    /// The same, with flags of secretd.
+    pub fn stopped_with(flags: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("lab-").tempdir()?;
         let name = directory.path().file_name().and_then(|name| name.to_str()).context("temporary directory")?;
         Ok(Self {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use secretd_tests::node::Node;
-use secretd_tests::oci::{layout, nothing_left, skopeo};
+use secretd_tests::oci::{layout, nothing_left, run, skopeo};
 
 /// Debian's docker-registry on a port of its own.
 struct Registry {
@@ -17,11 +17,16 @@ struct Registry {
 
 impl Registry {
     fn start(directory: &Path, login: Option<(&str, &str)>) -> Result<Self> {
+        Self::start_on(directory, login, "")
+    }
+
+    /// `http` are further lines of the configuration's section on HTTP.
+    fn start_on(directory: &Path, login: Option<(&str, &str)>, http: &str) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let storage = directory.join("registry");
         let mut config = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{http}",
             storage.display()
         );
         if let Some((user, password)) = login {
@@ -83,6 +88,53 @@ fn registry_gives_an_image_to_who_has_the_credentials() -> Result<()> {
     nothing_left(&node)?;
     node.ok_with(&["image", "pull", "--username", "lab", "--password-stdin", &remote], b"s3cret\n")?;
 
+    runs(&node, &remote)
+}
+
+/// An authority `ca.pem`, and `server.pem` with `server.key` that it has signed for a name.
+fn certificates(directory: &Path, name: &str) -> Result<()> {
+    let script = "
+        set -e
+        cd \"$0\"
+        openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=lab -keyout ca.key -out ca.pem
+        openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr
+        printf 'subjectAltName=DNS:%s' \"$1\" >san
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out server.pem";
+    run("sh", &["-c", script, &directory.to_string_lossy(), name])
+}
+
+#[test]
+fn registry_with_tls_is_believed_when_its_authority_is() -> Result<()> {
+    // A name that is not loopback's, or TLS would not be asked for.
+    const NAME: &str = "registry.test";
+    let files = tempfile::tempdir()?;
+    let at = |name: &str| files.path().join(name).display().to_string();
+    certificates(files.path(), NAME)?;
+    let tls = format!("  tls:\n    certificate: {}\n    key: {}\n", at("server.pem"), at("server.key"));
+    let registry = Registry::start_on(files.path(), None, &tls)?;
+    let port = registry.address.rsplit_once(':').context("port")?.1;
+    let remote = format!("{NAME}:{port}/app:1");
+    let config = at("secretd.toml");
+    std::fs::write(&config, format!("[images]\nextra-ca = [\"{}\"]\n", at("ca.pem")))?;
+    let start = |flags: &[&str]| -> Result<Node> {
+        let mut node = Node::stopped_with(flags)?;
+        let hosts =
+            node.in_sandbox(&format!("echo 127.0.0.1 {NAME} >\"$T/hosts\" && mount --bind \"$T/hosts\" /etc/hosts"))?;
+        ensure!(hosts.status.success(), "{hosts:?}");
+        node.start_daemon()?;
+        node.ok(&["cluster", "init"])?;
+        Ok(node)
+    };
+
+    let stranger = start(&[])?;
+    let image = layout(&stranger)?;
+    skopeo(&["--dest-tls-verify=false", &format!("oci:{image}"), &format!("docker://{}/app:1", registry.address)])?;
+    let refused = stranger.refused(1, &["image", "pull", &remote], b"")?;
+    ensure!(refused.contains("certificate"), "{refused}");
+    nothing_left(&stranger)?;
+
+    let node = start(&["--config", &config])?;
+    node.ok(&["image", "pull", &remote])?;
     runs(&node, &remote)
 }
 
