@@ -21,6 +21,7 @@ use secretd_runtime::secret_mount::AuditLog;
 use secretd_runtime::{ContainerRuntime, SecretFs, container, node_facts, secret_mount};
 use secretd_sealing::node_keys::NodeKeys;
 use secretd_store::Store;
+use secretd_store::peers::NoPeers;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -105,7 +106,8 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     let keys = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Before anything is started that would outlive a start that fails.
-    let store = Store::open(&config.data_dir.join("store"), keys.sealer(), Arc::clone(&clock)).await?;
+    let store =
+        Store::open(&config.data_dir.join("store"), keys.sealer(), Arc::clone(&clock), Arc::new(NoPeers)).await?;
     let node = start_node(config, clock, &keys, &mut parts)?;
     let events = Events::new();
     let facts = follow_facts(config, warnings, &node, &mut parts);

@@ -23,6 +23,8 @@ pub struct Node {
     pub state: NodeState,
     /// Why the state is what it is.
     pub message: String,
+    /// Where other nodes reach it: `host:port` for a manager, the host alone for a worker.
+    pub address: String,
     /// What the node says of itself.
     pub description: NodeDescription,
 }

@@ -53,7 +53,7 @@ impl From<ProposeError> for Refusal {
             ProposeError::Full => Self::new(Code::StorageFull, error),
             ProposeError::Storage(_) => Self::new(Code::Storage, with_causes(&error)),
             ProposeError::Closed => Self::new(Code::Storage, "secretd is stopping: repeat when it runs again"),
-            ProposeError::NoQuorum { .. } => Self::new(Code::NoQuorum, error),
+            ProposeError::NoQuorum { .. } | ProposeError::NotLeader(_) => Self::new(Code::NoQuorum, error),
         }
     }
 }
@@ -127,6 +127,7 @@ impl From<WireError> for Refusal {
 #[cfg(test)]
 mod tests {
     use secretd_proto::code::METADATA_KEY;
+    use secretd_proto::id::NodeId;
     use tonic::Code as Grpc;
 
     use super::*;
@@ -145,8 +146,11 @@ mod tests {
             "storage-full: the disk that holds the data directory is full (8 MiB are kept free on it): free some space and repeat"
         ]
         .assert_eq(&shown(ProposeError::Full));
-        expect_test::expect!["no-quorum: 1 of 3 managers are reachable, which is no majority"]
-            .assert_eq(&shown(ProposeError::NoQuorum { reachable: 1, voters: 3 }));
+        let missing = secretd_store::Member { node: NodeId::from_random([0; 16]), address: "10.0.0.2:7377".to_owned() };
+        expect_test::expect![
+            "no-quorum: 1 of 2 managers answer, 2 are needed: start 0000000000000000000000000 (10.0.0.2:7377)"
+        ]
+        .assert_eq(&shown(ProposeError::NoQuorum { reachable: 1, voters: 2, missing: vec![missing] }));
         expect_test::expect!["storage: the store failed and takes no more writes: repair the cause and start secretd again: append to the log: read-only filesystem or storage medium"]
             .assert_eq(&shown(ProposeError::Storage(Arc::new(failure))));
         expect_test::expect!["storage: secretd is stopping: repeat when it runs again"]

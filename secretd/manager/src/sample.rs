@@ -151,6 +151,7 @@ pub(crate) fn node(n: u8) -> Node {
         manager: n == 1,
         state: NodeState::Ready,
         message: String::new(),
+        address: String::new(),
         description: NodeDescription {
             hostname: format!("host{n}"),
             nano_cpus: 2_000_000_000,

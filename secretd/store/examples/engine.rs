@@ -20,6 +20,7 @@ use secretd_proto::id::{ClusterId, NodeId, SecretId};
 use secretd_sealing::at_rest::Sealer;
 use secretd_sealing::key::PrivateKey;
 use secretd_sealing::secret::Dek;
+use secretd_store::peers::NoPeers;
 use secretd_store::{Op, Store};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -93,7 +94,7 @@ fn engine(directory: &Utf8Path, size: u32, count: u32) -> Outcome<()> {
 async fn store(directory: &Utf8Path, size: u32, count: u32, clients: u32) -> Outcome<()> {
     let path = directory.join(format!("store-{size}-{clients}"));
     let sealer = Sealer::new(&Dek::generate()?);
-    let open = || Store::open(&path, sealer.clone(), Arc::new(SystemClock));
+    let open = || Store::open(&path, sealer.clone(), Arc::new(SystemClock), Arc::new(NoPeers));
     let store = open().await?;
     store.propose(vec![found()?]).await?;
     let begun = Instant::now();
@@ -148,6 +149,7 @@ fn found() -> Outcome<Op> {
         manager: true,
         state: NodeState::Ready,
         message: String::new(),
+        address: String::new(),
         description: NodeDescription::default(),
     };
     Ok(Op::InitCluster { cluster: ClusterId::random(), sealing_key: Arc::new(PrivateKey::generate()?), node })

@@ -202,6 +202,11 @@ impl Engine {
         }
     }
 
+    /// Seals this node's records.
+    pub(crate) fn sealer(&self) -> Sealer {
+        self.sealer.clone()
+    }
+
     /// Where the records are.
     pub(crate) fn directory(&self) -> &Utf8Path {
         &self.directory

@@ -21,6 +21,7 @@ use secretd_sealing::key::PrivateKey;
 use secretd_sealing::secret::Dek;
 
 use crate::op::Op;
+use crate::peers::NoPeers;
 use crate::store::Store;
 
 /// Counts, so that every proposal has a time of its own.
@@ -49,7 +50,7 @@ pub(crate) fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
 }
 
 pub(crate) async fn open(path: &Utf8PathBuf) -> Store {
-    Store::open(path, sealer(), clock()).await.unwrap()
+    Store::open(path, sealer(), clock(), Arc::new(NoPeers)).await.unwrap()
 }
 
 pub(crate) fn init() -> Op {
@@ -73,6 +74,7 @@ pub(crate) fn node(n: u8) -> Node {
         manager: true,
         state: NodeState::Ready,
         message: String::new(),
+        address: "127.0.0.1:7377".to_owned(),
         description: NodeDescription { hostname: format!("host-{n}"), ..NodeDescription::default() },
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Reading order: [`op`] (what can be asked), [`conflict`] (what is refused), `apply` (what an operation does, pure),
 //! [`event`] (what happened), [`view`] and [`watch`] (what readers see), `proposer` (how proposals become changes:
-//! locally, or through raft), [`store`] (all of it for managers).
+//! locally, or through raft), [`peers`] (the way to other managers), [`store`] (all of it for managers).
 //!
 //! Deliberately absent: anything that opens a payload, and policy. Managers decide, the store keeps.
 
 mod apply;
+#[cfg(test)]
+mod cluster_test;
 pub mod conflict;
 mod engine;
 pub mod event;
@@ -16,9 +18,11 @@ mod fixture;
 #[cfg(any(test, feature = "testing"))]
 mod local;
 pub mod op;
+pub mod peers;
 mod proposer;
 mod raft;
 mod record;
+pub mod replica;
 mod state;
 pub mod store;
 pub mod view;
@@ -29,7 +33,10 @@ pub use crate::engine::OpenError;
 pub use crate::event::{Change, Event};
 pub use crate::failure::StorageFailure;
 pub use crate::op::{Op, Payload};
+pub use crate::peers::{Member, PeerError, Peers};
 pub use crate::proposer::{ProposeError, ReadError};
+pub use crate::raft::membership::{Leadership, MemberStatus, MembershipError, keeps_quorum};
+pub use crate::raft::server::{RaftServer, ServeError};
 pub use crate::store::Store;
 pub use crate::view::View;
 pub use crate::watch::Watch;

@@ -14,6 +14,7 @@ use secretd_proto::limit::{AEAD_TAG_LENGTH, MAX_SECRET_LENGTH, WRAPPED_DEK_LENGT
 use crate::conflict::Conflict;
 use crate::failure::StorageFailure;
 use crate::op::{Op, PayloadRef};
+use crate::peers::Member;
 
 /// Why a proposal did not take effect.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,16 +41,37 @@ pub enum ProposeError {
     #[error("the store failed and takes no more writes: repair the cause and start secretd again")]
     Storage(#[source] Arc<StorageFailure>),
     /// Too few managers answer for a majority. Whether the proposal takes effect later is not known.
-    #[error("{reachable} of {voters} managers are reachable, which is no majority")]
+    #[error("{}", no_quorum(*reachable, *voters, missing))]
     NoQuorum {
         /// Managers that answer, this one among them.
         reachable: usize,
         /// Managers that vote.
         voters: usize,
+        /// Those that do not answer.
+        missing: Vec<Member>,
     },
+    /// Another manager leads, or none; nothing was proposed.
+    #[error("{}", not_leader(.0.as_ref()))]
+    NotLeader(Option<Member>),
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
+}
+
+fn no_quorum(reachable: usize, voters: usize, missing: &[Member]) -> String {
+    if missing.is_empty() {
+        return "the disks of a majority of the managers have not answered in 10 seconds".to_owned();
+    }
+    let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let majority = voters / 2 + 1;
+    format!("{reachable} of {voters} managers answer, {majority} are needed: start {missing}")
+}
+
+fn not_leader(leader: Option<&Member>) -> String {
+    match leader {
+        Some(leader) => format!("manager {leader} leads"),
+        None => "no manager leads: fewer than a majority of the managers answer each other".to_owned(),
+    }
 }
 
 /// Why a payload could not be read.

@@ -1,20 +1,26 @@
 //! Consensus: openraft over the [`Engine`](crate::engine::Engine).
 //!
 //! Reading order: [`config`] (openraft's types), [`shared`] (what log and state machine have in common), [`log`],
-//! [`machine`], [`snapshot`], [`network`], [`actor`] (the thread that all of it runs on), [`reclaim`] and [`ballast`] (a full disk), [`proposer`] (the seam's
-//! implementation).
+//! [`machine`], [`snapshot`], [`message`] (what managers say to each other), [`network`] (this one to others, with
+//! [`reach`]), [`server`] (others to this one), [`stream`] (snapshots on their way), [`membership`], [`actor`] (the thread
+//! that all of it runs on), [`reclaim`] and [`ballast`] (a full disk), [`proposer`] (the seam's implementation).
 
 pub(crate) mod actor;
 mod ballast;
 pub(crate) mod config;
 mod log;
 mod machine;
+pub(crate) mod membership;
+mod message;
 mod network;
 pub(crate) mod proposer;
+pub(crate) mod reach;
 mod reclaim;
+pub(crate) mod server;
 mod shared;
 mod snapshot;
 #[cfg(test)]
 mod snapshot_test;
+pub(crate) mod stream;
 #[cfg(test)]
 mod suite_test;

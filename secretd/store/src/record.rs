@@ -3,7 +3,7 @@
 //! Reading order: this file (records of the state), [`raft`] (log entries and raft's own records), [`op`] (operations).
 
 mod op;
-mod raft;
+pub(crate) mod raft;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +27,11 @@ use crate::state::{ClusterRecord, KeptPayload, Record, SecretRecord};
 
 /// A record of the state.
 pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
+    record_message(record).encode_to_vec()
+}
+
+/// As [`encode_record`], before it becomes bytes.
+pub(crate) fn record_message(record: &Record) -> v1::StoredRecord {
     use v1::stored_record::Record as Stored;
     let stored = match record {
         Record::Cluster(record) => Stored::Cluster(v1::StoredCluster {
@@ -41,14 +46,18 @@ pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
         Record::Task(task) => Stored::Task((**task).clone().into()),
         Record::Node(node) => Stored::Node((**node).clone().into()),
     };
-    v1::StoredRecord { record: Some(stored) }.encode_to_vec()
+    v1::StoredRecord { record: Some(stored) }
 }
 
 /// As [`encode_record`], backwards.
 pub(crate) fn decode_record(bytes: &[u8]) -> Result<Record, StorageFailure> {
+    record_of(message(bytes)?)
+}
+
+/// As [`record_message`], backwards.
+pub(crate) fn record_of(stored: v1::StoredRecord) -> Result<Record, StorageFailure> {
     use v1::stored_record::Record as Stored;
-    let record = message::<v1::StoredRecord>(bytes)?.record;
-    Ok(match required("record", record)? {
+    Ok(match required("record", stored.record)? {
         Stored::Cluster(stored) => Record::Cluster(ClusterRecord {
             cluster: Arc::new(required("cluster", stored.cluster)?.try_into().map_err(unknown)?),
             sealing_key: Arc::new(private_key(stored.sealing_key)?),

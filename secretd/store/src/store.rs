@@ -12,9 +12,11 @@ use secretd_sealing::at_rest::Sealer;
 use crate::engine::{Engine, OpenError};
 use crate::failure::StorageFailure;
 use crate::op::Op;
+use crate::peers::Peers;
 use crate::proposer::{ProposeError, Proposer, ReadError};
 use crate::raft::actor;
 use crate::raft::proposer::RaftProposer;
+use crate::replica::Replica;
 use crate::view::View;
 use crate::watch::{Publisher, Watch};
 
@@ -23,29 +25,42 @@ use crate::watch::{Publisher, Watch};
 pub struct Store {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) proposer: Arc<dyn Proposer>,
+    /// Of a replicated store.
+    replica: Option<Replica>,
 }
 
 impl Store {
-    /// Opens the store in `dir`, which is made when it is not there, and takes it for this process alone. When it
-    /// returns, everything that was ever acknowledged is in the view.
+    /// Opens the store in `dir`, which is made when it is not there, and takes it for this process alone. Where
+    /// this is the only manager, everything that was ever acknowledged is in the view when it returns.
     ///
-    /// A new store is part of no cluster: the first proposal must be `Op::InitCluster`.
+    /// A new store is part of no cluster: the first proposal must be `Op::InitCluster`, or a leader must make it a member.
+    /// Where there are other managers, what was acknowledged is in the view once this one has heard of a leader.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(dir: &Utf8Path, sealer: Sealer, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub async fn open(
+        dir: &Utf8Path,
+        sealer: Sealer,
+        clock: Arc<dyn Clock>,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, OpenError> {
         let path = dir.to_owned();
         let stopped = |_| OpenError::Thread(std::io::Error::other("it stopped"));
         let engine = tokio::task::spawn_blocking(move || Engine::open(&path, sealer)).await.map_err(stopped)??;
-        Self::open_on(engine, clock).await
+        Self::open_on(engine, clock, peers).await
     }
 
-    pub(crate) async fn open_on(engine: Engine, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub(crate) async fn open_on(
+        engine: Engine,
+        clock: Arc<dyn Clock>,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, OpenError> {
         let engine = Arc::new(engine);
         let publisher = Arc::new(Publisher::default());
-        let requests = actor::start(Arc::clone(&engine), Arc::clone(&publisher)).await?;
-        let proposer = Arc::new(RaftProposer::new(requests, clock, engine));
-        Ok(Self { publisher, proposer })
+        let started = actor::start(Arc::clone(&engine), Arc::clone(&publisher), peers).await?;
+        let replica = Replica::new(&started, Arc::clone(&engine));
+        let proposer = Arc::new(RaftProposer::new(started.requests, clock, engine));
+        Ok(Self { publisher, proposer, replica: Some(replica) })
     }
 
     /// A store that keeps nothing: the same operations and rules in memory, for tests.
@@ -53,7 +68,7 @@ impl Store {
     pub async fn in_memory(clock: Arc<dyn Clock>) -> Self {
         let publisher = Arc::new(Publisher::default());
         let proposer = Arc::new(crate::local::LocalProposer::new(clock, Arc::clone(&publisher)));
-        Self { publisher, proposer }
+        Self { publisher, proposer, replica: None }
     }
 
     /// The current state.
@@ -92,6 +107,11 @@ impl Store {
         }
         let what = format!("a payload of secret {secret} is missing");
         Err(ReadError::Corrupt(Arc::new(StorageFailure::Inconsistent { what })))
+    }
+
+    /// This manager's part in raft; none where the store is in memory alone.
+    pub fn replica(&self) -> Option<&Replica> {
+        self.replica.as_ref()
     }
 
     /// Waits until the disk or the engine has failed. From then on every proposal is refused, until the store is opened

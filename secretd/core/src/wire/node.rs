@@ -30,6 +30,7 @@ impl From<Node> for v1::Node {
             leader: false,
             state: state.into(),
             message: node.message,
+            address: node.address,
             description: Some(node.description.into()),
         }
     }
@@ -55,6 +56,7 @@ impl TryFrom<v1::Node> for Node {
                 v1::node::State::Disconnected => NodeState::Disconnected,
             },
             message: node.message,
+            address: node.address,
             description: node.description.map(NodeDescription::from).unwrap_or_default(),
         })
     }

@@ -31,6 +31,7 @@ pub(super) async fn init_cluster(
         manager: true,
         state: NodeState::Unknown,
         message: "its agent has not connected yet".to_owned(),
+        address: "127.0.0.1:7377".to_owned(),
         description: context.facts.borrow().description.clone(),
     };
     let sealing_key = PrivateKey::generate().map_err(|error| Refusal::new(Code::Internal, error))?;

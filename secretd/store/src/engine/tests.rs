@@ -16,6 +16,7 @@ use secretd_sealing::secret::Dek;
 use super::{Engine, Key, OpenError, Writes};
 use crate::failure::StorageFailure;
 use crate::fixture::{clock, create_secret, directory, init, payload, sealer, secret_id};
+use crate::peers::NoPeers;
 use crate::proposer::{ProposeError, ReadError};
 use crate::store::Store;
 
@@ -78,7 +79,7 @@ async fn open_on_faulty_disk(path: &Utf8Path) -> (Store, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let disk = FaultyDisk { file: FileBackend::new(file.unwrap()).unwrap(), faults: Arc::clone(&faults) };
     let engine = Engine::open_on(disk, path, sealer()).unwrap();
-    (Store::open_on(engine, clock()).await.unwrap(), faults)
+    (Store::open_on(engine, clock(), Arc::new(NoPeers)).await.unwrap(), faults)
 }
 
 #[tokio::test]
@@ -99,7 +100,7 @@ async fn after_a_failed_sync_nothing_is_written_until_the_store_is_opened_again(
     assert!(store.view().secret(&secret_id(2)).is_none(), "what failed is not shown");
     store.failed().await;
     store.shutdown().await;
-    let store = Store::open(&path, sealer(), clock()).await.unwrap();
+    let store = Store::open(&path, sealer(), clock(), Arc::new(NoPeers)).await.unwrap();
     assert!(store.view().secret(&secret_id(1)).is_some(), "what was acknowledged is there");
     assert!(store.view().secret(&secret_id(3)).is_none());
     store.propose(vec![create_secret(4, "new", 50)]).await.unwrap();
@@ -119,7 +120,7 @@ async fn a_disk_that_is_full_in_the_middle_of_a_commit_is_named_and_costs_nothin
     assert!(matches!(&failed, ProposeError::Storage(failure) if failure.is_full()), "{failed:?}");
     assert!(store.view().secret(&secret_id(2)).is_none());
     store.shutdown().await;
-    let store = Store::open(&path, sealer(), clock()).await.unwrap();
+    let store = Store::open(&path, sealer(), clock(), Arc::new(NoPeers)).await.unwrap();
     assert!(store.view().secret(&secret_id(2)).is_none());
     assert_eq!(store.payload(secret_id(1), 1).await.unwrap().as_deref(), Some(&payload(50, 1)));
 }
@@ -273,7 +274,7 @@ fn a_record_moved_to_another_place_is_refused() {
 #[tokio::test]
 async fn a_damaged_payload_is_named_and_the_rest_goes_on() {
     let (_guard, path) = directory();
-    let store = Store::open(&path, sealer(), clock()).await.unwrap();
+    let store = Store::open(&path, sealer(), clock(), Arc::new(NoPeers)).await.unwrap();
     store.propose(vec![init()]).await.unwrap();
     store.propose(vec![create_secret(1, "a", 600), create_secret(2, "b", 600)]).await.unwrap();
     store.shutdown().await;
@@ -286,7 +287,7 @@ async fn a_damaged_payload_is_named_and_the_rest_goes_on() {
         engine.commit(writes).unwrap();
         engine.close().unwrap();
     }
-    let store = Store::open(&path, sealer(), clock()).await.unwrap();
+    let store = Store::open(&path, sealer(), clock(), Arc::new(NoPeers)).await.unwrap();
 
     let damaged = store.payload(secret_id(1), 1).await.unwrap_err();
 

@@ -5,26 +5,31 @@
 //! together: one log entry, one sync.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ServerState;
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::{EmptyNode, ServerState};
 use secretd_core::time::Version;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use super::config::{Batch, Outcomes, Raft, raft_config};
+use super::config::{Batch, Metrics, Outcomes, Raft, raft_config};
 use super::log::LogStore;
 use super::machine::StateMachine;
-use super::network::SingleManager;
+use super::membership::{members, no_quorum};
+use super::network::Network;
 use super::proposer::{fits, space, storage_error};
+use super::reach::Reach;
 use super::reclaim::reclaim;
 use super::shared::Shared;
 use crate::conflict::Conflict;
 use crate::engine::{Engine, Key, OpenError, Writes};
 use crate::failure::StorageFailure;
 use crate::op::{Op, Proposal, number_payloads};
+use crate::peers::{Member, Peers};
 use crate::proposer::ProposeError;
 use crate::watch::Publisher;
 
@@ -57,17 +62,39 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long applying what is committed may take when a store is opened.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Starts the thread, and returns when everything that is committed is applied and proposals are taken.
-pub(crate) async fn start(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Result<mpsc::Sender<Request>, OpenError> {
+/// The running thread, as others see it.
+#[derive(Clone)]
+pub(crate) struct Started {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) raft: Raft,
+    pub(crate) member: u64,
+    pub(crate) reach: Arc<Reach>,
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
+/// Starts the thread, and returns when proposals are taken. Where this is the only manager, all that is committed is
+/// applied then.
+pub(crate) async fn start(
+    engine: Arc<Engine>,
+    publisher: Arc<Publisher>,
+    peers: Arc<dyn Peers>,
+) -> Result<Started, OpenError> {
+    let reach = Arc::new(Reach::default());
+    let network = Network { peers, runtime: Handle::current(), reach: Arc::clone(&reach) };
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let (ready, opened) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
     let run = move || {
         runtime.block_on(async move {
-            match Actor::open(engine, publisher).await {
+            match Actor::open(engine, publisher, network).await {
                 Ok(actor) => {
                     // An opener that has gone away has dropped its sender too: the inbox ends at once.
-                    let _ = ready.send(Ok(()));
+                    let _ = ready.send(Ok((actor.raft.clone(), actor.member)));
                     actor.run(inbox).await;
                 }
                 Err(failure) => {
@@ -78,20 +105,21 @@ pub(crate) async fn start(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Res
     };
     std::thread::Builder::new().name("store".to_owned()).spawn(run).map_err(OpenError::Thread)?;
     let stopped = || OpenError::Thread(std::io::Error::other("it stopped"));
-    opened.await.map_err(|_| stopped())??;
-    Ok(requests)
+    let (raft, member) = opened.await.map_err(|_| stopped())??;
+    Ok(Started { requests, raft, member, reach })
 }
 
 struct Actor {
     shared: Arc<Shared>,
     raft: Raft,
     member: u64,
+    reach: Arc<Reach>,
     /// Bytes of payloads since the last snapshot that this asked for.
     payload_bytes: usize,
 }
 
 impl Actor {
-    async fn open(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Result<Self, OpenError> {
+    async fn open(engine: Arc<Engine>, publisher: Arc<Publisher>, network: Network) -> Result<Self, OpenError> {
         let directory = engine.directory().to_owned();
         let damaged = |source| OpenError::Damaged { directory: directory.clone(), source };
         let refused = |reason: String| OpenError::Raft { directory: directory.clone(), reason };
@@ -100,10 +128,12 @@ impl Actor {
         let log = LogStore::open(Arc::clone(&shared)).map_err(damaged)?;
         let machine = StateMachine::open(Arc::clone(&shared)).map_err(damaged)?;
         let config = Arc::new(raft_config().validate().map_err(|error| refused(error.to_string()))?);
-        let raft = Raft::new(member, config, SingleManager, log, machine).await;
+        let reach = Arc::clone(&network.reach);
+        let raft = Raft::new(member, config, network, log, machine).await;
         let raft = raft.map_err(|error| refused(error.to_string()))?;
-        let actor = Self { shared, raft, member, payload_bytes: 0 };
-        if actor.is_initialized().await.map_err(|error| refused(error.to_string()))? {
+        let actor = Self { shared, raft, member, reach, payload_bytes: 0 };
+        let initialized = actor.is_initialized().await.map_err(|error| refused(error.to_string()))?;
+        if initialized && actor.is_alone() {
             actor.lead().await.map_err(refused)?;
         }
         Ok(actor)
@@ -113,6 +143,12 @@ impl Actor {
         self.raft.is_initialized().await
     }
 
+    /// Whether this is the only manager that votes.
+    fn is_alone(&self) -> bool {
+        let config = Arc::clone(&self.raft.metrics().borrow().membership_config);
+        config.membership().voter_ids().eq([self.member])
+    }
+
     /// Leads at once, without waiting for an election timer, and applies all that is committed.
     async fn lead(&self) -> Result<(), String> {
         let leads = self.raft.metrics().borrow().state == ServerState::Leader;
@@ -120,7 +156,7 @@ impl Actor {
             self.raft.trigger().elect().await.map_err(|error| error.to_string())?;
         }
         let member = self.member;
-        let caught_up = move |metrics: &openraft::RaftMetrics<u64, EmptyNode>| {
+        let caught_up = move |metrics: &Metrics| {
             metrics.current_leader == Some(member)
                 && metrics.last_applied.map(|log_id| log_id.index) == metrics.last_log_index
         };
@@ -204,11 +240,13 @@ impl Actor {
         if initialized {
             return Ok(());
         }
-        let founds = |op: &Op| matches!(op, Op::InitCluster { .. });
-        if !proposals.iter().flat_map(|proposal| &proposal.ops).any(founds) {
-            return Err(Conflict::NotInitialized.into());
-        }
-        let members = BTreeMap::from([(self.member, EmptyNode {})]);
+        let founder = |op: &Op| match op {
+            Op::InitCluster { node, .. } => Some(Member { node: node.id, address: node.address.clone() }),
+            _ => None,
+        };
+        let mut ops = proposals.iter().flat_map(|proposal| &proposal.ops);
+        let Some(founder) = ops.find_map(founder) else { return Err(Conflict::NotInitialized.into()) };
+        let members = BTreeMap::from([(self.member, founder)]);
         self.raft.initialize(members).await.map_err(|error| self.stopped(&error.to_string()))?;
         self.lead().await.map_err(|reason| self.stopped(&reason))?;
         info!(member = format_args!("{:016x}", self.member), "this node is the cluster's first manager");
@@ -219,15 +257,16 @@ impl Actor {
         let written = self.raft.client_write(Batch(Arc::new(proposals)));
         match tokio::time::timeout(COMMIT_TIMEOUT, written).await {
             Ok(Ok(response)) => Ok(response.data),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | Err(_) => Err(self.no_quorum()),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
+                Err(ProposeError::NotLeader(to.leader_node))
+            }
+            Err(_) => Err(self.no_quorum()),
             Ok(Err(error)) => Err(self.stopped(&error.to_string())),
         }
     }
 
     fn no_quorum(&self) -> ProposeError {
-        let metrics = self.raft.metrics();
-        let voters = metrics.borrow().membership_config.membership().voter_ids().count();
-        ProposeError::NoQuorum { reachable: 1, voters }
+        no_quorum(&members(&self.raft.metrics().borrow(), &self.reach))
     }
 
     /// Raft has stopped: because of the engine, or for a reason of its own.

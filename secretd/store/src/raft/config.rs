@@ -1,6 +1,7 @@
 //! The types and timers that openraft is used with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::{AnyError, SnapshotPolicy};
 use secretd_core::time::Version;
@@ -9,6 +10,7 @@ use super::snapshot::StateSnapshot;
 use crate::conflict::Conflict;
 use crate::failure::StorageFailure;
 use crate::op::Proposal;
+use crate::peers::Member;
 
 openraft::declare_raft_types!(
     /// openraft over our log and state.
@@ -16,7 +18,7 @@ openraft::declare_raft_types!(
         D = Batch,
         R = Outcomes,
         NodeId = u64,
-        Node = openraft::EmptyNode,
+        Node = Member,
         Entry = openraft::Entry<TypeConfig>,
         SnapshotData = StateSnapshot,
         AsyncRuntime = openraft::TokioRuntime,
@@ -33,25 +35,32 @@ pub(crate) struct Outcomes(pub(crate) Vec<Result<Version, Conflict>>);
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
 pub(crate) type LogId = openraft::LogId<u64>;
 pub(crate) type Vote = openraft::Vote<u64>;
-pub(crate) type Membership = openraft::Membership<u64, openraft::EmptyNode>;
-pub(crate) type StoredMembership = openraft::StoredMembership<u64, openraft::EmptyNode>;
+pub(crate) type Membership = openraft::Membership<u64, Member>;
+pub(crate) type StoredMembership = openraft::StoredMembership<u64, Member>;
 pub(crate) type StorageError = openraft::StorageError<u64>;
 pub(crate) type StorageIOError = openraft::StorageIOError<u64>;
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
+pub(crate) type Metrics = openraft::RaftMetrics<u64, Member>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<u64, Member>;
 
 /// A snapshot costs nothing (it is the state itself, at a moment), so the log is kept short: what a follower that was
 /// away for a moment needs.
 const ENTRIES_BETWEEN_SNAPSHOTS: u64 = 500;
 const ENTRIES_KEPT: u64 = 100;
 
+/// How often a leader that has nothing to say says so.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(50);
+
 /// openraft's settings.
+#[allow(clippy::cast_possible_truncation)] // 50
 pub(crate) fn raft_config() -> openraft::Config {
     openraft::Config {
         cluster_name: "secretd".to_owned(),
-        // A failed leader is replaced within a second, and a manager on a busy machine is not taken for dead.
-        heartbeat_interval: 100,
-        election_timeout_min: 400,
-        election_timeout_max: 800,
+        // Whoever stands for election waits for the leader's lease (the longest timeout) and for its own timeout: a failed
+        // leader is replaced within half a second. A manager that stalls for longer loses an election, nothing else.
+        heartbeat_interval: HEARTBEAT.as_millis() as u64,
+        election_timeout_min: 125,
+        election_timeout_max: 250,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_BETWEEN_SNAPSHOTS),
         max_in_snapshot_log_to_keep: ENTRIES_KEPT,
         // Fewer, larger purges: each is a durable commit.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
 
 use super::config::{
-    Batch, Entry, LogId, Outcomes, StorageError, StorageIOError, StoredMembership, TypeConfig, any_error,
+    Batch, Entry, LogId, Outcomes, SnapshotMeta, StorageError, StorageIOError, StoredMembership, TypeConfig, any_error,
 };
 use super::shared::Shared;
 use super::snapshot::StateSnapshot;
@@ -112,11 +112,7 @@ impl StateMachine {
         snapshot
     }
 
-    fn install(
-        &mut self,
-        meta: &SnapshotMeta<u64, openraft::EmptyNode>,
-        snapshot: &StateSnapshot,
-    ) -> Result<(), Arc<StorageFailure>> {
+    fn install(&mut self, meta: &SnapshotMeta, snapshot: &StateSnapshot) -> Result<(), Arc<StorageFailure>> {
         self.copy_payloads(snapshot)?;
         let last = meta.last_log_id.map_or(0, |log_id| log_id.index);
         let mut writes = self.drop_other_payloads(last, snapshot)?;
@@ -225,7 +221,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(
         &mut self,
-        meta: &SnapshotMeta<u64, openraft::EmptyNode>,
+        meta: &SnapshotMeta,
         snapshot: Box<StateSnapshot>,
     ) -> Result<(), StorageError> {
         let installed = self.install(meta, &snapshot);

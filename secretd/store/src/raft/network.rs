@@ -1,65 +1,234 @@
-//! Raft's way to other managers. A cluster has one manager so far: there is nobody to reach, and this says so.
+//! Raft's way to other managers: its requests as messages, given to [`Peers`].
+//!
+//! Raft gives up a request after one heartbeat and asks again. A large secret takes longer than that on a slow line, so a
+//! request under way is never sent twice: who asks again waits for the same answer. As long as it is under way the other
+//! side hears a sign of life next to it, so that no size of secret makes a leader look dead.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
-use openraft::{EmptyNode, OptionalSend, Snapshot};
+use openraft::{OptionalSend, Snapshot};
+use secretd_proto::v1;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
-use super::config::{TypeConfig, Vote};
+use super::config::{HEARTBEAT, LogId, TypeConfig, Vote};
+use super::message;
+use super::reach::Reach;
+use super::stream;
+use crate::peers::{Member, PeerError, Peers};
 
-/// Reaches no other manager.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SingleManager;
+/// Between attempts to reach a manager that does not answer.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long one request may take: the largest goes over a line of 10 Mbit/s in half of it.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
 
-/// A member that is not this one.
-#[derive(Debug, thiserror::Error)]
-#[error("manager {0:016x} is not reachable: this cluster has one manager")]
-pub(crate) struct NoOtherManager(u64);
+/// Makes connections. They speak on the runtime that the store was opened on, not on the store's thread, which waits for
+/// the disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) runtime: Handle,
+    pub(crate) reach: Arc<Reach>,
+}
 
 /// The connection to one member.
 #[derive(Debug)]
-pub(crate) struct NoConnection(u64);
+pub(crate) struct Connection {
+    network: Network,
+    target: u64,
+    member: Member,
+    under_way: Option<UnderWay>,
+    /// Up to where the member has said that its log is the leader's.
+    matched: Option<LogId>,
+}
 
-impl NoConnection {
-    fn unreachable(&self) -> Unreachable {
-        Unreachable::new(&NoOtherManager(self.0))
+/// Entries that have been sent and not been answered.
+#[derive(Debug)]
+struct UnderWay {
+    vote: Vote,
+    previous: Option<LogId>,
+    last: Option<LogId>,
+    answer: JoinHandle<Result<AppendEntriesResponse<u64>, PeerError>>,
+}
+
+/// A member that has forgotten what it had acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error("manager {0} has lost entries of its log that it had acknowledged: was its data directory rolled back?")]
+pub(crate) struct RolledBack(Member);
+
+type AppendError = RPCError<u64, Member, RaftError<u64>>;
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Connection {
+        Connection { network: self.clone(), target, member: member.clone(), under_way: None, matched: None }
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for SingleManager {
-    type Network = NoConnection;
+impl Connection {
+    /// Sends entries, or waits for the answer to those that are under way already: the last that is then known to be there.
+    async fn send(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<u64>, AppendError> {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let same =
+            |sent: &UnderWay| sent.vote == request.vote && sent.previous == request.prev_log_id && sent.last <= last;
+        if request.entries.is_empty() {
+            // A sign of life: not behind what is large.
+            let answer = self.spawn(message::append_request(self.target, &request));
+            return joined(answer.await);
+        }
+        let sent = match self.under_way.take() {
+            Some(sent) if same(&sent) => self.under_way.insert(sent),
+            Some(_) | None => {
+                let (vote, previous) = (request.vote, request.prev_log_id);
+                let answer = self.spawn(message::append_request(self.target, &request));
+                self.under_way.insert(UnderWay { vote, previous, last, answer })
+            }
+        };
+        let answer = (&mut sent.answer).await; // raft drops this call after a heartbeat: then it stays under way
+        let covered = sent.last;
+        self.under_way = None;
+        match joined(answer)? {
+            AppendEntriesResponse::Success if covered < last => Ok(AppendEntriesResponse::PartialSuccess(covered)),
+            other => Ok(other),
+        }
+    }
 
-    async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> NoConnection {
-        NoConnection(target)
+    fn spawn(&self, request: v1::AppendRequest) -> JoinHandle<Result<AppendEntriesResponse<u64>, PeerError>> {
+        let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
+        self.network.runtime.spawn(async move {
+            let answer = deliver(&*network.peers, &member, request).await;
+            if answer.is_ok() {
+                network.reach.answered(target);
+            }
+            answer.and_then(|answer| message::append_answer(answer).map_err(not_understood))
+        })
+    }
+
+    /// Raft's core must not hear of a log that went back: it would stop.
+    fn check_matched(
+        &mut self,
+        previous: Option<LogId>,
+        last: Option<LogId>,
+        answer: &AppendEntriesResponse<u64>,
+    ) -> Result<(), RolledBack> {
+        match answer {
+            AppendEntriesResponse::Success => self.matched = self.matched.max(last),
+            AppendEntriesResponse::PartialSuccess(up_to) => self.matched = self.matched.max(*up_to),
+            AppendEntriesResponse::Conflict if previous <= self.matched => {
+                return Err(RolledBack(self.member.clone()));
+            }
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
+        }
+        Ok(())
     }
 }
 
-impl RaftNetwork<TypeConfig> for NoConnection {
+/// Makes one call, with signs of life next to it while it takes long.
+async fn deliver(peers: &dyn Peers, to: &Member, request: v1::AppendRequest) -> Result<v1::AppendResponse, PeerError> {
+    let is_sign_of_life = request.entries.is_empty();
+    let sign_of_life = v1::AppendRequest { entries: Vec::new(), ..request.clone_without_entries() };
+    let call = timeout(LONGEST_CALL, peers.append(to, request));
+    let signs = async {
+        if is_sign_of_life {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            sleep(HEARTBEAT).await;
+            let _ = timeout(HEARTBEAT, peers.append(to, sign_of_life.clone())).await; // the call itself tells what is wrong
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = call => answer.map_err(|_| PeerError(format!("manager {to} has not answered in {LONGEST_CALL:?}")))?,
+        () = signs => Err(PeerError("signs of life have ended".to_owned())),
+    }
+}
+
+/// What a message has besides entries.
+trait WithoutEntries {
+    fn clone_without_entries(&self) -> Self;
+}
+
+impl WithoutEntries for v1::AppendRequest {
+    fn clone_without_entries(&self) -> Self {
+        Self { to: self.to, vote: self.vote, previous: self.previous, entries: Vec::new(), committed: self.committed }
+    }
+}
+
+fn joined<T>(answer: Result<Result<T, PeerError>, tokio::task::JoinError>) -> Result<T, AppendError> {
+    let answer = answer.map_err(|error| PeerError(error.to_string())).and_then(|answer| answer);
+    answer.map_err(|error| Unreachable::new(&error).into())
+}
+
+fn not_understood(error: impl std::fmt::Display) -> PeerError {
+    PeerError(format!("the answer is not understood: {error}"))
+}
+
+impl RaftNetwork<TypeConfig> for Connection {
     async fn append_entries(
         &mut self,
-        _request: AppendEntriesRequest<TypeConfig>,
+        request: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, EmptyNode, RaftError<u64>>> {
-        Err(self.unreachable().into())
+    ) -> Result<AppendEntriesResponse<u64>, AppendError> {
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let answer = self.send(request).await?;
+        if let Err(rolled_back) = self.check_matched(previous, last, &answer) {
+            tracing::error!(error = %rolled_back, "a manager is refused");
+            return Err(Unreachable::new(&rolled_back).into());
+        }
+        Ok(answer)
     }
 
     async fn vote(
         &mut self,
-        _request: VoteRequest<u64>,
+        request: VoteRequest<u64>,
         _option: RPCOption,
-    ) -> Result<VoteResponse<u64>, RPCError<u64, EmptyNode, RaftError<u64>>> {
-        Err(self.unreachable().into())
+    ) -> Result<VoteResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
+        let request = message::vote_request(self.target, &request);
+        let call = self.network.runtime.spawn(async move {
+            let answer = network.peers.vote(&member, request).await?;
+            network.reach.answered(target);
+            message::vote_answer(answer).map_err(not_understood)
+        });
+        joined(call.await)
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot<TypeConfig>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        Err(self.unreachable().into())
+        let (network, member) = (self.network.clone(), self.member.clone());
+        let chunks = stream::send(&self.network.runtime, self.target, &vote, snapshot);
+        let mut call = self.network.runtime.spawn(async move { network.peers.install_snapshot(&member, chunks).await });
+        let answer = tokio::select! {
+            biased;
+            closed = cancel => {
+                call.abort();
+                return Err(closed.into());
+            }
+            answer = &mut call => answer,
+        };
+        let answer = answer.map_err(|error| PeerError(error.to_string())).and_then(|answer| answer);
+        let answer = answer.and_then(|answer| message::snapshot_answer(answer).map_err(not_understood));
+        answer.map_err(|error| Unreachable::new(&error).into())
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(RETRY))
     }
 }

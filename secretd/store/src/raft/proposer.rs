@@ -144,6 +144,7 @@ mod tests {
     use super::*;
     use crate::engine::Engine;
     use crate::fixture::{clock, create_secret, directory, init, payload, sealer, secret_id, update_secret};
+    use crate::peers::NoPeers;
     use crate::raft::actor;
     use crate::watch::Publisher;
 
@@ -172,7 +173,8 @@ mod tests {
         let length = || std::fs::metadata(path.join("records.redb")).unwrap().len();
         let engine = Arc::new(Engine::open(&path, sealer()).unwrap());
         let publisher = Arc::new(Publisher::default());
-        let requests = actor::start(Arc::clone(&engine), Arc::clone(&publisher)).await.unwrap();
+        let started = actor::start(Arc::clone(&engine), Arc::clone(&publisher), Arc::new(NoPeers)).await.unwrap();
+        let requests = started.requests;
         let proposer = RaftProposer::new(requests, clock(), engine);
         proposer.propose(vec![init()]).await.unwrap();
         for n in 1..=20 {

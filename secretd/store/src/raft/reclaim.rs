@@ -4,10 +4,9 @@
 
 use std::time::Duration;
 
-use openraft::{EmptyNode, RaftMetrics};
 use tracing::{info, warn};
 
-use super::config::Raft;
+use super::config::{Metrics, Raft};
 use super::shared::Shared;
 use crate::engine::Writes;
 
@@ -31,10 +30,10 @@ async fn forget_log(raft: &Raft, shared: &Shared) -> Result<(), String> {
     shared.commit(Writes::default()).map_err(|failure| failure.to_string())?;
     let Some(applied) = raft.metrics().borrow().last_applied else { return Ok(()) };
     raft.trigger().snapshot().await.map_err(|error| error.to_string())?;
-    let built = move |metrics: &RaftMetrics<u64, EmptyNode>| metrics.snapshot >= Some(applied);
+    let built = move |metrics: &Metrics| metrics.snapshot >= Some(applied);
     raft.wait(Some(TIMEOUT)).metrics(built, "a snapshot").await.map_err(|error| error.to_string())?;
     raft.trigger().purge_log(applied.index).await.map_err(|error| error.to_string())?;
-    let purged = move |metrics: &RaftMetrics<u64, EmptyNode>| metrics.purged >= Some(applied);
+    let purged = move |metrics: &Metrics| metrics.purged >= Some(applied);
     raft.wait(Some(TIMEOUT)).metrics(purged, "a purge").await.map_err(|error| error.to_string())?;
     Ok(())
 }

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use openraft::{CommittedLeaderId, EmptyNode, EntryPayload};
+use openraft::{CommittedLeaderId, EntryPayload};
 use prost::Message;
 use secretd_core::time::{Timestamp, Version};
+use secretd_core::wire::WireError;
 use secretd_proto::v1;
 use secretd_proto::v1::stored_entry::Content;
 
-use super::{message, op, required};
+use super::{message, op, required, unknown};
 use crate::failure::StorageFailure;
 use crate::op::Proposal;
+use crate::peers::Member;
 use crate::raft::config::{Batch, Entry, LogId, Membership, StoredMembership, Vote};
 
 /// Up to where the state is.
@@ -23,18 +25,24 @@ pub(crate) struct Applied {
 }
 
 pub(crate) fn encode_applied(applied: &Applied) -> Vec<u8> {
+    applied_message(applied).encode_to_vec()
+}
+
+pub(crate) fn applied_message(applied: &Applied) -> v1::StoredApplied {
     v1::StoredApplied {
         log_id: applied.log_id.map(log_id),
         membership_log_id: applied.membership.log_id().map(log_id),
         membership: Some(membership(applied.membership.membership())),
         version: applied.version.0,
     }
-    .encode_to_vec()
 }
 
 pub(crate) fn decode_applied(bytes: &[u8]) -> Result<Applied, StorageFailure> {
-    let stored: v1::StoredApplied = message(bytes)?;
-    let membership = membership_back(stored.membership.unwrap_or_default());
+    applied_of(message(bytes)?)
+}
+
+pub(crate) fn applied_of(stored: v1::StoredApplied) -> Result<Applied, StorageFailure> {
+    let membership = membership_back(stored.membership.unwrap_or_default())?;
     Ok(Applied {
         log_id: stored.log_id.map(log_id_back),
         membership: StoredMembership::new(stored.membership_log_id.map(log_id_back), membership),
@@ -43,13 +51,20 @@ pub(crate) fn decode_applied(bytes: &[u8]) -> Result<Applied, StorageFailure> {
 }
 
 pub(crate) fn encode_vote(vote: &Vote) -> Vec<u8> {
+    vote_message(vote).encode_to_vec()
+}
+
+pub(crate) fn vote_message(vote: &Vote) -> v1::StoredVote {
     v1::StoredVote { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed }
-        .encode_to_vec()
 }
 
 pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, StorageFailure> {
-    let v1::StoredVote { term, node, committed } = message(bytes)?;
-    Ok(if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) })
+    message(bytes).map(vote_of)
+}
+
+pub(crate) fn vote_of(stored: v1::StoredVote) -> Vote {
+    let v1::StoredVote { term, node, committed } = stored;
+    if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) }
 }
 
 pub(crate) fn encode_log_id(id: LogId) -> Vec<u8> {
@@ -62,6 +77,11 @@ pub(crate) fn decode_log_id(bytes: &[u8]) -> Result<LogId, StorageFailure> {
 
 /// A log entry without the bytes of its payloads, which have records of their own.
 pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
+    entry_message(entry).encode_to_vec()
+}
+
+/// As [`encode_entry`], before it becomes bytes.
+pub(crate) fn entry_message(entry: &Entry) -> v1::StoredEntry {
     let content = match &entry.payload {
         EntryPayload::Blank => Content::Blank(v1::StoredBlank {}),
         EntryPayload::Membership(changed) => Content::Membership(membership(changed)),
@@ -69,14 +89,18 @@ pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
             Content::Batch(v1::StoredBatch { proposals: proposals.iter().map(proposal).collect() })
         }
     };
-    v1::StoredEntry { log_id: Some(log_id(entry.log_id)), content: Some(content) }.encode_to_vec()
+    v1::StoredEntry { log_id: Some(log_id(entry.log_id)), content: Some(content) }
 }
 
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry, StorageFailure> {
-    let stored: v1::StoredEntry = message(bytes)?;
+    entry_of(message(bytes)?)
+}
+
+/// As [`entry_message`], backwards.
+pub(crate) fn entry_of(stored: v1::StoredEntry) -> Result<Entry, StorageFailure> {
     let payload = match required("content", stored.content)? {
         Content::Blank(v1::StoredBlank {}) => EntryPayload::Blank,
-        Content::Membership(changed) => EntryPayload::Membership(membership_back(changed)),
+        Content::Membership(changed) => EntryPayload::Membership(membership_back(changed)?),
         Content::Batch(batch) => {
             let proposals = batch.proposals.into_iter().map(proposal_back).collect::<Result<_, _>>()?;
             EntryPayload::Normal(Batch(Arc::new(proposals)))
@@ -94,24 +118,33 @@ fn proposal_back(stored: v1::StoredProposal) -> Result<Proposal, StorageFailure>
     Ok(Proposal { at: Timestamp(stored.at_unix_nanos), ops })
 }
 
-fn log_id(log_id: LogId) -> v1::StoredLogId {
+pub(crate) fn log_id(log_id: LogId) -> v1::StoredLogId {
     v1::StoredLogId { term: log_id.leader_id.term, node: log_id.leader_id.node_id, index: log_id.index }
 }
 
-fn log_id_back(stored: v1::StoredLogId) -> LogId {
+pub(crate) fn log_id_back(stored: v1::StoredLogId) -> LogId {
     LogId::new(CommittedLeaderId::new(stored.term, stored.node), stored.index)
 }
 
 fn membership(membership: &Membership) -> v1::StoredMembership {
     let voters = |config: &BTreeSet<u64>| v1::StoredVoters { nodes: config.iter().copied().collect() };
+    let member = |(id, member): (&u64, &Member)| v1::StoredMember {
+        id: *id,
+        node_id: member.node.to_string(),
+        address: member.address.clone(),
+    };
     v1::StoredMembership {
         configs: membership.get_joint_config().iter().map(voters).collect(),
-        nodes: membership.nodes().map(|(id, EmptyNode {})| *id).collect(),
+        members: membership.nodes().map(member).collect(),
     }
 }
 
-fn membership_back(stored: v1::StoredMembership) -> Membership {
+fn membership_back(stored: v1::StoredMembership) -> Result<Membership, StorageFailure> {
     let configs = stored.configs.into_iter().map(|voters| voters.nodes.into_iter().collect()).collect();
-    let nodes: BTreeMap<u64, EmptyNode> = stored.nodes.into_iter().map(|id| (id, EmptyNode {})).collect();
-    Membership::new(configs, nodes)
+    let mut members: BTreeMap<u64, Member> = BTreeMap::new();
+    for v1::StoredMember { id, node_id, address } in stored.members {
+        let node = node_id.parse().map_err(|error| unknown(WireError::new("node_id", error)))?;
+        members.insert(id, Member { node, address });
+    }
+    Ok(Membership::new(configs, members))
 }

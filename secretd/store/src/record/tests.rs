@@ -8,8 +8,9 @@ use secretd_core::time::{Timestamp, Version};
 
 use super::*;
 use crate::apply::tests::any_history;
-use crate::fixture::{init, payload};
+use crate::fixture::{init, node_id, payload};
 use crate::op::{Op, Payload, Proposal, number_payloads};
+use crate::peers::Member;
 use crate::raft::config::{Batch, Entry, LogId, StoredMembership, Vote};
 
 fn log_id(index: u64) -> LogId {
@@ -62,7 +63,9 @@ fn rafts_own_records_come_back_the_same() {
     for id in [LogId::new(CommittedLeaderId::new(0, 0), 0), log_id(9)] {
         assert_eq!(decode_log_id(&encode_log_id(id)).unwrap(), id);
     }
-    let nodes = BTreeMap::from([1u64, 2, 3, 4].map(|id| (id, openraft::EmptyNode {})));
+    let nodes = BTreeMap::from(
+        [1u64, 2, 3, 4].map(|id| (id, Member { node: node_id(7), address: format!("10.0.0.{id}:7377") })),
+    );
     let configs = vec![[1, 2].into(), [2, 3].into()];
     let membership = StoredMembership::new(Some(log_id(2)), openraft::Membership::new(configs, nodes));
     let applied = Applied { log_id: Some(log_id(8)), membership, version: Version(5) };

@@ -1,5 +1,7 @@
 //! The store on a real disk, as managers use it.
 
+use std::sync::Arc;
+
 use secretd_core::task::TaskState;
 use secretd_core::time::Version;
 
@@ -7,6 +9,7 @@ use crate::conflict::Conflict;
 use crate::engine::OpenError;
 use crate::fixture::*;
 use crate::op::Op;
+use crate::peers::NoPeers;
 use crate::proposer::ProposeError;
 use crate::store::Store;
 
@@ -78,7 +81,7 @@ async fn a_store_that_is_dropped_without_closing_opens_again() {
     while watch.next().await.is_some() {} // ends when the store has closed itself
 
     let store = loop {
-        match Store::open(&path, sealer(), clock()).await {
+        match Store::open(&path, sealer(), clock(), Arc::new(NoPeers)).await {
             Err(OpenError::Locked { .. }) => tokio::task::yield_now().await,
             opened => break opened.unwrap(),
         }
@@ -162,7 +165,7 @@ async fn a_second_opener_is_refused() {
     let (_guard, path) = directory();
     let _store = open(&path).await;
 
-    let refused = Store::open(&path, sealer(), clock()).await.unwrap_err();
+    let refused = Store::open(&path, sealer(), clock(), Arc::new(NoPeers)).await.unwrap_err();
 
     assert!(matches!(refused, OpenError::Locked { .. }), "{refused:?}");
 }

@@ -1,0 +1,280 @@
+//! Several real stores, with a network between them that can be cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use secretd_core::secret::SecretVersion;
+use secretd_proto::v1;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::fixture::*;
+use crate::op::Op;
+use crate::peers::{Member, PeerError, Peers};
+use crate::proposer::ProposeError;
+use crate::raft::server::RaftServer;
+use crate::store::Store;
+
+/// Who can be reached: by address.
+#[derive(Debug, Default)]
+struct Net {
+    servers: Mutex<BTreeMap<String, RaftServer>>,
+    cut: Mutex<BTreeSet<String>>,
+}
+
+impl Net {
+    fn cut(&self, n: u8) {
+        self.cut.lock().insert(member(n).address);
+    }
+
+    fn heal(&self) {
+        self.cut.lock().clear();
+    }
+}
+
+#[derive(Debug)]
+struct From {
+    net: Arc<Net>,
+    own: String,
+}
+
+impl From {
+    fn to(&self, to: &Member) -> Result<RaftServer, PeerError> {
+        let cut = self.net.cut.lock();
+        if cut.contains(&self.own) || cut.contains(&to.address) {
+            return Err(PeerError("cut".to_owned()));
+        }
+        self.net.servers.lock().get(&to.address).cloned().ok_or_else(|| PeerError("nobody is there".to_owned()))
+    }
+}
+
+fn failed(error: impl std::fmt::Debug) -> PeerError {
+    PeerError(format!("{error:?}"))
+}
+
+#[async_trait]
+impl Peers for From {
+    async fn append(&self, to: &Member, request: v1::AppendRequest) -> Result<v1::AppendResponse, PeerError> {
+        let answer = self.to(to)?.append(request).await.map_err(failed);
+        self.to(to)?; // an answer goes the same way
+        answer
+    }
+
+    async fn vote(&self, to: &Member, request: v1::VoteRequest) -> Result<v1::VoteResponse, PeerError> {
+        let answer = self.to(to)?.vote(request).await.map_err(failed);
+        self.to(to)?;
+        answer
+    }
+
+    async fn install_snapshot(
+        &self,
+        to: &Member,
+        chunks: mpsc::Receiver<v1::SnapshotChunk>,
+    ) -> Result<v1::SnapshotResponse, PeerError> {
+        self.to(to)?.install_snapshot(chunks).await.map_err(failed)
+    }
+}
+
+fn member(n: u8) -> Member {
+    Member { node: node_id(n), address: format!("10.0.0.{n}:7377") }
+}
+
+struct Manager {
+    _guard: tempfile::TempDir,
+    path: camino::Utf8PathBuf,
+    store: Store,
+}
+
+async fn manager(net: &Arc<Net>, n: u8) -> Manager {
+    let (guard, path) = directory();
+    start(net, n, guard, path).await
+}
+
+async fn start(net: &Arc<Net>, n: u8, guard: tempfile::TempDir, path: camino::Utf8PathBuf) -> Manager {
+    let own = member(n).address;
+    let peers = Arc::new(From { net: Arc::clone(net), own: own.clone() });
+    let store = Store::open(&path, sealer(), clock(), peers).await.unwrap();
+    net.servers.lock().insert(own, store.replica().unwrap().server());
+    Manager { _guard: guard, path, store }
+}
+
+impl Manager {
+    fn id(&self) -> u64 {
+        self.store.replica().unwrap().member_id()
+    }
+}
+
+fn init_at(n: u8) -> Op {
+    let Op::InitCluster { cluster, sealing_key, node } = init() else { panic!() };
+    Op::InitCluster { cluster, sealing_key, node: secretd_core::node::Node { address: member(n).address, ..node } }
+}
+
+/// A cluster of `n` managers of which the first leads.
+async fn cluster(net: &Arc<Net>, n: u8) -> Vec<Manager> {
+    let mut managers = vec![manager(net, 1).await];
+    managers[0].store.propose(vec![init_at(1)]).await.unwrap();
+    for n in 2..=n {
+        let new = manager(net, n).await;
+        let leader = managers[0].store.replica().unwrap();
+        leader.add_member(new.id(), member(n)).await.unwrap();
+        managers.push(new);
+    }
+    managers
+}
+
+/// Waits until the view of `store` has what is asked for.
+async fn until(store: &Store, holds: impl Fn(&crate::View) -> bool) {
+    let wait = async {
+        loop {
+            let (view, mut watch) = store.view_and_watch();
+            if holds(&view) {
+                return;
+            }
+            while let Some(change) = watch.next().await {
+                if holds(&change.view) {
+                    return;
+                }
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.expect("the view never has it");
+}
+
+async fn leader<'a>(managers: impl IntoIterator<Item = &'a Manager>) -> &'a Manager {
+    let managers: Vec<&Manager> = managers.into_iter().collect();
+    let waits = managers.iter().map(|manager| {
+        Box::pin(async move {
+            let mut watch = manager.store.replica().unwrap().watch_leadership();
+            while let Some(now) = watch.next().await {
+                if now.leads {
+                    return *manager;
+                }
+            }
+            std::future::pending().await
+        })
+    });
+    timeout(Duration::from_secs(20), first(waits.collect())).await.expect("nobody leads")
+}
+
+async fn first<T>(mut waits: Vec<std::pin::Pin<Box<impl Future<Output = T>>>>) -> T {
+    std::future::poll_fn(move |context| {
+        for wait in &mut waits {
+            if let std::task::Poll::Ready(done) = wait.as_mut().poll(context) {
+                return std::task::Poll::Ready(done);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+async fn payload_fill(store: &Store, n: u8) -> Option<(usize, u8)> {
+    let payload = store.payload(secret_id(n), 1).await.unwrap()?;
+    Some((payload.ciphertext.len(), payload.ciphertext[0]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_leader_acknowledges_is_on_every_manager_with_its_payloads() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 3).await;
+
+    managers[0].store.propose(vec![create_secret(1, "small", 5), create_secret(2, "large", 512_000)]).await.unwrap();
+
+    for manager in &managers {
+        until(&manager.store, |view| view.secret(&secret_id(2)).is_some()).await;
+        assert_eq!(payload_fill(&manager.store, 1).await, Some((21, 1)));
+        assert_eq!(payload_fill(&manager.store, 2).await, Some((512_016, 2)));
+    }
+    let follower = managers[1].store.propose(vec![create_secret(3, "third", 5)]).await.unwrap_err();
+    assert!(matches!(follower, ProposeError::NotLeader(Some(leader)) if leader == member(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_comes_late_gets_a_snapshot() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 1).await;
+    for n in 1..=5 {
+        managers[0].store.propose(vec![create_secret(n, &format!("s{n}"), 300_000)]).await.unwrap();
+    }
+    for version in 1..=600 {
+        managers[0].store.propose(vec![update_secret(1, version, 10, 9)]).await.unwrap();
+    }
+    managers[0].store.propose(vec![Op::RemoveSecret { id: secret_id(5) }]).await.unwrap();
+
+    let late = manager(&net, 2).await;
+    managers[0].store.replica().unwrap().add_member(late.id(), member(2)).await.unwrap();
+
+    until(&late.store, |view| view.version() == managers[0].store.view().version()).await;
+    assert_eq!(payload_fill(&late.store, 2).await, Some((300_016, 2)));
+    assert_eq!(payload_fill(&late.store, 5).await, None);
+    let newest = late.store.payload(secret_id(1), 601).await.unwrap().unwrap();
+    assert_eq!(newest.ciphertext, vec![9; 26]);
+    assert!(!late.path.join("incoming").exists(), "what came in is not left beside the store");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_manager_leads_when_the_leader_is_gone_and_nothing_acknowledged_is_lost() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 3).await;
+    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+
+    net.cut(1);
+    let new = leader(&managers[1..]).await;
+    new.store.propose(vec![create_secret(2, "b", 5)]).await.unwrap();
+    // The old leader cannot have anything agreed on, nor say how things are.
+    let stale = managers[0].store.replica().unwrap().linearize().await;
+    assert!(matches!(stale, Err(ProposeError::NoQuorum { .. } | ProposeError::NotLeader(_))), "{stale:?}");
+
+    net.heal();
+    until(&managers[0].store, |view| view.secret(&secret_id(2)).is_some()).await;
+    assert!(managers[0].store.view().secret(&secret_id(1)).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_a_proposal_ends_with_who_is_missing() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 3).await;
+    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+
+    net.cut(2);
+    net.cut(3);
+    let refused = managers[0].store.propose(vec![create_secret(2, "b", 5)]).await.unwrap_err();
+
+    let ProposeError::NoQuorum { reachable: 1, voters: 3, missing } = &refused else { panic!("{refused:?}") };
+    assert_eq!(missing.iter().map(|member| member.node).collect::<BTreeSet<_>>(), [node_id(2), node_id(3)].into());
+    assert!(refused.to_string().contains("10.0.0.2:7377"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_was_taken_out_has_no_say_and_the_leader_can_take_itself_out() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 3).await;
+
+    managers[0].store.replica().unwrap().remove_member(managers[0].id()).await.unwrap();
+    let new = leader(&managers[1..]).await;
+    new.store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+
+    let members = new.store.replica().unwrap().members();
+    let voters: BTreeSet<_> = members.iter().filter(|status| status.voter).map(|status| status.member.node).collect();
+    assert_eq!(voters, [node_id(2), node_id(3)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_manager_goes_on_where_it_was() {
+    let net = Arc::new(Net::default());
+    let mut managers = cluster(&net, 3).await;
+    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+    let Manager { _guard, path, store } = managers.remove(2);
+    net.servers.lock().remove(&member(3).address);
+    store.shutdown().await;
+    managers[0].store.propose(vec![create_secret(2, "b", 5)]).await.unwrap();
+
+    let again = start(&net, 3, _guard, path).await;
+
+    until(&again.store, |view| view.secret(&secret_id(2)).is_some()).await;
+    let version = SecretVersion(1);
+    assert!(again.store.view().payload_length(&secret_id(1), version).is_some());
+}

@@ -1,0 +1,24 @@
+//! Which other managers answer.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// A manager that has not answered for so long does not answer: twenty heartbeats.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// When each member answered last. Known to a leader alone: nobody else asks them anything.
+#[derive(Debug, Default)]
+pub(crate) struct Reach(Mutex<HashMap<u64, Instant>>);
+
+impl Reach {
+    pub(crate) fn answered(&self, member: u64) {
+        self.0.lock().insert(member, Instant::now());
+    }
+
+    pub(crate) fn is_reachable(&self, member: u64) -> bool {
+        self.0.lock().get(&member).is_some_and(|last| last.elapsed() < SILENCE)
+    }
+}

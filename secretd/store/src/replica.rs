@@ -1,0 +1,140 @@
+//! This manager's part in raft: who leads, who takes part, and how a read is made sure of.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{CheckIsLeaderError, RaftError};
+use tokio::time::timeout;
+
+use crate::engine::Engine;
+use crate::peers::Member;
+use crate::proposer::ProposeError;
+use crate::raft::actor::Started;
+use crate::raft::config::Raft;
+use crate::raft::membership::{self, Leadership, MemberStatus, MembershipError};
+use crate::raft::reach::Reach;
+use crate::raft::server::RaftServer;
+
+/// How long a read may wait for the majority's word that this manager still leads.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One member of raft. Clones are handles to the same member.
+#[derive(Clone)]
+pub struct Replica {
+    raft: Raft,
+    member: u64,
+    reach: Arc<Reach>,
+    engine: Arc<Engine>,
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
+impl Replica {
+    pub(crate) fn new(started: &Started, engine: Arc<Engine>) -> Self {
+        let Started { raft, member, reach, .. } = started;
+        Self { raft: raft.clone(), member: *member, reach: Arc::clone(reach), engine }
+    }
+
+    /// This member's number in raft: drawn with its store, never used twice.
+    pub fn member_id(&self) -> u64 {
+        self.member
+    }
+
+    /// What other managers ask of it.
+    pub fn server(&self) -> RaftServer {
+        RaftServer::new(self.raft.clone(), self.member, Arc::clone(&self.engine))
+    }
+
+    /// Who leads now.
+    pub fn leadership(&self) -> Leadership {
+        membership::leadership(&self.raft.metrics().borrow())
+    }
+
+    /// Who leads, each time that it is another one. Ends with the store.
+    pub fn watch_leadership(&self) -> LeadershipWatch {
+        LeadershipWatch { metrics: self.raft.metrics(), known: None }
+    }
+
+    /// Who takes part.
+    pub fn members(&self) -> Vec<MemberStatus> {
+        membership::members(&self.raft.metrics().borrow(), &self.reach)
+    }
+
+    /// Makes a node that has opened its store a voting member, in place of the member that it was before. Returns when it
+    /// has the state and its vote counts.
+    ///
+    /// # Errors
+    /// See [`MembershipError`].
+    pub async fn add_member(&self, id: u64, member: Member) -> Result<(), MembershipError> {
+        membership::add(&self.raft, id, member).await
+    }
+
+    /// Takes a member out. When it is this one, another leads afterwards.
+    ///
+    /// # Errors
+    /// See [`MembershipError`].
+    pub async fn remove_member(&self, id: u64) -> Result<(), MembershipError> {
+        membership::remove(&self.raft, id).await
+    }
+
+    /// Stands for election now: when the leader is known to be gone, or gives its place up.
+    pub async fn stand_for_election(&self) {
+        let _ = self.raft.trigger().elect().await; // raft has stopped, then: nobody waits for this
+    }
+
+    /// Returns when every view that is taken from now on has all that had been acknowledged when this was called: a
+    /// majority has said that this manager leads still (read index, Raft section 6.4).
+    ///
+    /// # Errors
+    /// When another leads, or too few managers answer.
+    pub async fn linearize(&self) -> Result<(), ProposeError> {
+        let alone = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            metrics.membership_config.membership().voter_ids().eq([self.member])
+                && metrics.current_leader == Some(self.member)
+        };
+        if alone {
+            return Ok(()); // nobody else can have acknowledged anything
+        }
+        match timeout(READ_TIMEOUT, self.raft.ensure_linearizable()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to)))) => {
+                Err(ProposeError::NotLeader(to.leader_node))
+            }
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => Err(self.no_quorum()),
+            Ok(Err(RaftError::Fatal(_))) => Err(ProposeError::Closed),
+        }
+    }
+
+    /// What a caller is told when too few managers answer.
+    pub fn no_quorum(&self) -> ProposeError {
+        membership::no_quorum(&self.members())
+    }
+}
+
+/// Tells who leads, change by change.
+#[derive(Debug)]
+pub struct LeadershipWatch {
+    metrics: tokio::sync::watch::Receiver<crate::raft::config::Metrics>,
+    known: Option<Leadership>,
+}
+
+impl LeadershipWatch {
+    /// The present state at the first call, then the next other one; `None` when the store has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Leadership> {
+        loop {
+            let now = membership::leadership(&self.metrics.borrow_and_update());
+            if self.known.as_ref() != Some(&now) {
+                self.known = Some(now.clone());
+                return Some(now);
+            }
+            self.metrics.changed().await.ok()?;
+        }
+    }
+}
