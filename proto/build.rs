@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(feature = "grpc")]
 fn generate() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["types", "control", "dispatcher", "image", "raft", "store", "volume"]
+    let files = ["admission", "types", "control", "dispatcher", "image", "local", "raft", "store", "volume"]
         .map(|name| format!("secretd/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;

@@ -3,6 +3,9 @@
 //! A gRPC error carries its code in the metadata key [`METADATA_KEY`]. `sctl` turns a code into its exit code; scripts
 //! may match on the code, never on the message.
 
+/// The metadata key of errors with [`Code::NotLeader`]: the leader's address.
+pub const LEADER_KEY: &str = "secretd-leader";
+
 /// The metadata key of gRPC errors.
 pub const METADATA_KEY: &str = "secretd-code";
 
@@ -79,6 +82,14 @@ codes! {
     AlreadyInitialized = "already-initialized", Conflict;
     /// Fewer managers than a majority are reachable.
     NoQuorum = "no-quorum", Unreachable;
+    /// Another manager leads, and serves this; the metadata says where it is.
+    NotLeader = "not-leader", Unreachable;
+    /// This node waits for the unlock key.
+    Locked = "locked", Failed;
+    /// This node is no manager.
+    NotManager = "not-manager", Failed;
+    /// The node was removed from the cluster.
+    NodeRemoved = "node-removed", Failed;
     /// The disk is full.
     StorageFull = "storage-full", Failed;
     /// The store failed otherwise.

@@ -14,7 +14,7 @@ pub fn status(code: Code, message: impl Into<String>) -> Status {
 
 fn grpc(code: Code) -> Grpc {
     match code {
-        Code::PermissionDenied => Grpc::PermissionDenied,
+        Code::PermissionDenied | Code::NodeRemoved => Grpc::PermissionDenied,
         Code::NameConflict | Code::AlreadyInitialized => Grpc::AlreadyExists,
         Code::OutOfSequence => Grpc::Aborted,
         Code::StorageFull => Grpc::ResourceExhausted,
@@ -27,6 +27,9 @@ fn grpc(code: Code) -> Grpc {
         | Code::InUse
         | Code::NotInitialized
         | Code::NoQuorum
+        | Code::NotLeader
+        | Code::Locked
+        | Code::NotManager
         | Code::Storage
         | Code::RemoteUnreachable
         | Code::RemoteDenied

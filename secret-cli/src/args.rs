@@ -34,6 +34,9 @@ pub(crate) struct Cli {
     /// How to show what comes out: table, json, a template such as '{{.Name}}', or 'table TEMPLATE'; errors follow json
     #[arg(long, global = true, value_name = "FORMAT", display_order = 900)]
     pub(crate) format: Option<String>,
+    /// Show what the manager knows that is spoken to, also when it may be out of date: where too few managers answer
+    #[arg(long, global = true, display_order = 901)]
+    pub(crate) stale: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

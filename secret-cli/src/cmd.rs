@@ -17,20 +17,28 @@ pub(crate) mod version;
 pub(crate) mod volume;
 
 use crate::args::{Cli, Command};
-use crate::connection::Host;
+use crate::connection::{Control, Host, Reading};
 use crate::failure::Failure;
 use crate::format::Format;
+use crate::output;
 
 /// What every command is given.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// Where the node is.
     pub(crate) host: Host,
+    /// Whether what is read may be old.
+    pub(crate) reading: Reading,
     /// How to show what comes out.
     pub(crate) format: Format,
 }
 
 impl Context {
+    /// Connects to the API.
+    pub(crate) async fn control(&self) -> Result<Control, Failure> {
+        self.host.control(self.reading).await
+    }
+
     /// Whether errors are JSON too.
     pub(crate) fn errors_as_json(&self) -> bool {
         self.format == Format::Json
@@ -39,7 +47,11 @@ impl Context {
 
 /// Runs a command to its end: its exit code.
 pub(crate) async fn run(cli: Cli) -> Result<u8, Failure> {
-    let context = Context { host: cli.host, format: Format::parse(cli.format.as_deref())? };
+    let reading = Reading { stale: cli.stale };
+    let context = Context { host: cli.host, reading, format: Format::parse(cli.format.as_deref())? };
+    if reading.stale {
+        output::note("WARNING: what follows is what this manager knows, and may be out of date");
+    }
     match cli.command {
         Command::Cluster(group) => cluster::run(&context, group).await,
         Command::Completion(args) => completion::run(&args),

@@ -11,20 +11,42 @@ use parking_lot::Mutex;
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1::control_client::ControlClient;
 use secretd_proto::v1::images_client::ImagesClient;
+use secretd_proto::v1::local_client::LocalClient;
 use secretd_proto::v1::volumes_client::VolumesClient;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use crate::failure::Failure;
 
 /// The API's client.
-pub(crate) type Control = ControlClient<Channel>;
+pub(crate) type Control = ControlClient<InterceptedService<Channel, Reading>>;
+/// The client of the node itself.
+pub(crate) type Local = LocalClient<Channel>;
 /// The client of the node's images.
 pub(crate) type Images = ImagesClient<Channel>;
 
 /// Where the control socket is unless somebody says so.
 pub(crate) const DEFAULT_HOST: &str = "unix:///run/secretd/control.sock";
+
+/// How what is read must be: the newest, or what the node knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) stale: bool,
+}
+
+impl Interceptor for Reading {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if self.stale {
+            request.metadata_mut().insert("secretd-read", MetadataValue::from_static("stale"));
+        }
+        Ok(request)
+    }
+}
 
 /// Where a node's control socket is: `unix://PATH`. Nothing stands for the default, so that SCTL_HOST may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +65,18 @@ impl FromStr for Host {
 
 impl Host {
     /// Connects to the API.
-    pub(crate) async fn control(&self) -> Result<Control, Failure> {
-        let client = ControlClient::new(self.channel().await?);
+    pub(crate) async fn control(&self, reading: Reading) -> Result<Control, Failure> {
+        let client = ControlClient::with_interceptor(self.channel().await?, reading);
         Ok(client.max_decoding_message_size(MAX_MESSAGE_LENGTH).max_encoding_message_size(MAX_MESSAGE_LENGTH))
     }
 
-    /// Connects to the API of a daemon that may be starting: tries as long as there is no socket, or nobody at it.
-    pub(crate) async fn control_within(&self, patience: Duration) -> Result<Control, Failure> {
+    /// Connects to what the node serves whether or not it is part of a cluster.
+    pub(crate) async fn local(&self) -> Result<Local, Failure> {
+        Ok(LocalClient::new(self.channel().await?))
+    }
+
+    /// The same of a daemon that may be starting: tries as long as there is no socket, or nobody at it.
+    pub(crate) async fn local_within(&self, patience: Duration) -> Result<Local, Failure> {
         /// Between two attempts.
         const PAUSE: Duration = Duration::from_millis(20);
         let nobody =
@@ -58,7 +85,7 @@ impl Host {
         while Instant::now() < end && UnixStream::connect(&self.0).await.is_err_and(|error| nobody(&error)) {
             tokio::time::sleep(PAUSE).await;
         }
-        self.control().await
+        self.local().await
     }
 
     /// Connects to the node's images.

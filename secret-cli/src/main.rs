@@ -12,6 +12,7 @@ mod converge;
 mod failure;
 mod format;
 mod human;
+mod input;
 mod output;
 mod parse;
 mod seal;

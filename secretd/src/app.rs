@@ -1,6 +1,5 @@
 //! The daemon, put together: the one place that names implementations.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,32 +7,33 @@ use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
 use secretd_agent::images_api::ImagesApi;
 use secretd_agent::volumes_api::VolumesApi;
-use secretd_agent::{Agent, Deps as AgentDeps};
 use secretd_core::node::{NodeDescription, SecretsStatus};
 use secretd_core::seam::clock::{Clock, SystemClock};
 use secretd_core::seam::secret_mount::SecretMount;
 use secretd_manager::event::Events;
-use secretd_manager::manager::Facts;
-use secretd_manager::{Deps as ManagerDeps, Manager};
 use secretd_runtime::images::{self, ImageStore};
 use secretd_runtime::own_program::OwnProgram;
 use secretd_runtime::secret_mount::AuditLog;
 use secretd_runtime::{ContainerRuntime, SecretFs, container, node_facts, secret_mount};
 use secretd_sealing::node_keys::NodeKeys;
-use secretd_store::Store;
-use secretd_store::peers::NoPeers;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::api_thread::ApiThread;
+use crate::cluster::lifecycle::Lifecycle;
+use crate::cluster::local::{Facts, LocalService};
+use crate::cluster::refusals;
+use crate::cluster::slot::ControlSlot;
+use crate::cluster::status::Phase;
 use crate::config::{Config, LogFormat};
 use crate::control_socket::{self, Access};
 use crate::directories::Directories;
+use crate::node::Node;
+use crate::server::server;
 use crate::{harden, identity, notify};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -83,15 +83,6 @@ fn start_log(config: &Config) {
     }
 }
 
-/// The parts of a node that do not depend on whether it is in a cluster.
-struct Node {
-    clock: Arc<dyn Clock>,
-    images: ImageStore,
-    secret_fs: SecretFs,
-    runtime: Arc<ContainerRuntime>,
-    description: watch::Receiver<NodeDescription>,
-}
-
 async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directories) -> anyhow::Result<()> {
     let access = Access::new(config.group.as_deref())?;
     let stop = CancellationToken::new();
@@ -104,69 +95,74 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     let mut parts: JoinSet<anyhow::Error> = JoinSet::new();
 
     let keys = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path())?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    // Before anything is started that would outlive a start that fails.
-    let store =
-        Store::open(&config.data_dir.join("store"), keys.sealer(), Arc::clone(&clock), Arc::new(NoPeers)).await?;
-    let node = start_node(config, clock, &keys, &mut parts)?;
+    let node = start_node(config, &keys, &mut parts)?;
     let events = Events::new();
-    let facts = follow_facts(config, warnings, &node, &mut parts);
-    let mut manager = Manager::start(ManagerDeps {
-        store: store.clone(),
-        clock: Arc::clone(&node.clock),
-        facts,
-        events: events.clone(),
-        version: VERSION.to_owned(),
+    let slot = ControlSlot::new(refusals::not_in_cluster());
+    let starting = Lifecycle::start(node.clone(), (keys.sealer(), &config.data_dir), events.clone(), slot.clone());
+    let (mut lifecycle, commands, mut status) = starting.await?;
+    // Only now: a start that fails must leave no process behind.
+    let supervised = node.secret_fs.clone();
+    parts.spawn(async move {
+        supervised.supervise().await;
+        anyhow::anyhow!("the supervision of secret-fs has ended")
     });
 
-    let channel = dispatcher_channel(&manager, &stop, &mut parts);
+    let facts = Facts {
+        version: VERSION.to_owned(),
+        description: node.description.clone(),
+        data_dir: config.data_dir.to_string(),
+        run_dir: config.run_dir.to_string(),
+        warnings,
+    };
     let images = ImagesApi::server(Arc::new(node.images.clone()), follow_images(&node, events, &mut parts));
     let incoming = UnixListenerStream::new(listener).filter(move |stream| match stream {
         Ok(stream) => access.allows(stream),
         Err(_) => true,
     });
-    let volumes = VolumesApi::server(Arc::clone(&node.runtime) as _);
-    let api = server().add_service(manager.control()).add_service(images).add_service(volumes);
-    let containers = Arc::clone(&node.runtime);
+    let api = server()
+        .add_service(slot)
+        .add_service(LocalService::server(facts, status.clone(), commands))
+        .add_service(images)
+        .add_service(VolumesApi::server(Arc::clone(&node.runtime) as _));
     let end = api_thread.serve(api.serve_with_incoming(incoming));
     parts.spawn(async move { ended("the API", end.await.unwrap_or(Ok(()))) });
-    let (connected, mut is_connected) = watch::channel(false);
-    parts.spawn(run_agent(node, manager.membership(), channel, connected));
-    // A node that is part of a cluster serves logs and commands from the start.
-    let is_member = manager.membership().borrow().is_some();
-    if is_member && tokio::time::timeout(FIRST_SESSION, is_connected.wait_for(|connected| *connected)).await.is_err() {
-        tracing::warn!("the agent has found no manager yet");
-    }
 
-    tracing::info!(version = VERSION, run_dir = %config.run_dir, "secretd serves");
-    notify::send(config.notify_socket.as_deref(), "READY=1");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let result = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        failure = store.failed() => Err(anyhow::Error::new(failure).context("the store has failed")),
-        ended = manager.ended() => Err(ended.into()),
-        Some(ended) = parts.join_next() => Err(ended.unwrap_or_else(|error| anyhow::anyhow!("a part has panicked: {error}"))),
+    let is_member = lifecycle.is_member();
+    let result = {
+        let running = lifecycle.run();
+        let announced = async {
+            // A node that is part of a cluster serves logs and commands from the start.
+            let active = status.wait_for(|status| status.phase == Phase::Active);
+            if is_member && tokio::time::timeout(FIRST_SESSION, active).await.is_err() {
+                tracing::warn!("the agent has found no manager yet");
+            }
+            tracing::info!(version = VERSION, run_dir = %config.run_dir, "secretd serves");
+            notify::send(config.notify_socket.as_deref(), "READY=1");
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            error = running => Err(error),
+            Some(ended) = parts.join_next() => Err(ended.unwrap_or_else(|error| anyhow::anyhow!("a part has panicked: {error}"))),
+            () = announced => Ok(()),
+        }
     };
     notify::send(config.notify_socket.as_deref(), "STOPPING=1");
     stop.cancel();
     parts.shutdown().await; // containers, shims and secret-fs go on
-    drop(manager);
-    store.shutdown().await;
-    containers.close();
+    lifecycle.stop().await;
+    node.runtime.close();
     let _ = std::fs::remove_file(config.run_dir.join("control.sock")); // the next start removes it otherwise
     result
 }
 
-fn start_node(
-    config: &Config,
-    clock: Arc<dyn Clock>,
-    keys: &NodeKeys,
-    parts: &mut JoinSet<anyhow::Error>,
-) -> anyhow::Result<Node> {
+fn start_node(config: &Config, keys: &NodeKeys, parts: &mut JoinSet<anyhow::Error>) -> anyhow::Result<Node> {
     let program = Utf8PathBuf::from_path_buf(std::env::current_exe()?)
         .map_err(|path| anyhow::anyhow!("{}: the path of secretd must be UTF-8", path.display()))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let images = ImageStore::open(image_config(config), Arc::clone(&clock))?;
     let secret_fs = SecretFs::new(secret_mount::Config {
         run_dir: config.run_dir.clone(),
@@ -189,11 +185,6 @@ fn start_node(
         secret_fs.backend().clone(),
         secret_fs.socket(),
     );
-    let supervised = secret_fs.clone();
-    parts.spawn(async move {
-        supervised.supervise().await;
-        anyhow::anyhow!("the supervision of secret-fs has ended")
-    });
     let description = follow_description(config, keys, &secret_fs, parts);
     Ok(Node { clock, images, secret_fs, runtime: Arc::new(runtime), description })
 }
@@ -248,31 +239,6 @@ fn follow_description(
     receiver
 }
 
-/// What `sctl info` shows of this node.
-fn follow_facts(
-    config: &Config,
-    warnings: Vec<String>,
-    node: &Node,
-    parts: &mut JoinSet<anyhow::Error>,
-) -> watch::Receiver<Facts> {
-    let mut description = node.description.clone();
-    let facts = Facts {
-        description: description.borrow_and_update().clone(),
-        data_dir: config.data_dir.to_string(),
-        run_dir: config.run_dir.to_string(),
-        warnings,
-    };
-    let (sender, receiver) = watch::channel(facts);
-    parts.spawn(async move {
-        while description.changed().await.is_ok() {
-            let description = description.borrow_and_update().clone();
-            sender.send_modify(|facts| facts.description = description);
-        }
-        anyhow::anyhow!("the node's description is not told any more")
-    });
-    receiver
-}
-
 /// Image events of this node, into the cluster's.
 fn follow_images(
     node: &Node,
@@ -291,71 +257,9 @@ fn follow_images(
     sender
 }
 
-/// A gRPC server that takes the largest secret without waiting for its sender: HTTP/2's own window is 64 KiB
-/// (RFC 9113, 6.9.2), and each time that it is used up two processes take turns.
-fn server() -> Server {
-    const STREAM: u32 = 2 << 20;
-    const CONNECTION: u32 = 2 * STREAM;
-    const FRAME: u32 = 1 << 20;
-    Server::builder()
-        .initial_stream_window_size(STREAM)
-        .initial_connection_window_size(CONNECTION)
-        .max_frame_size(FRAME)
-}
-
-/// The agent's way to the dispatcher: gRPC through a pipe in this process, as it will be TLS to another.
-fn dispatcher_channel(manager: &Manager, stop: &CancellationToken, parts: &mut JoinSet<anyhow::Error>) -> Channel {
-    /// Bytes on their way in the pipe: a payload, so that large secrets do not go in small steps.
-    const PIPE: usize = 1 << 20;
-    let (sender, receiver) = mpsc::channel::<std::io::Result<tokio::io::DuplexStream>>(4);
-    let incoming = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let server = server().add_service(manager.dispatcher());
-    let serving = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    parts.spawn(async move { ended("the dispatcher", serving.await) });
-    let connector = tower::service_fn(move |_| {
-        let sender = sender.clone();
-        async move {
-            let (ours, theirs) = tokio::io::duplex(PIPE);
-            sender.send(Ok(theirs)).await.map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(ours))
-        }
-    });
-    Endpoint::from_static("http://dispatcher").connect_with_connector_lazy(connector)
-}
-
 fn ended(what: &'static str, result: Result<(), tonic::transport::Error>) -> anyhow::Error {
     match result {
         Ok(()) => anyhow::anyhow!("{what} has ended"),
         Err(error) => anyhow::Error::new(error).context(what),
-    }
-}
-
-/// Runs the agent once this node is part of a cluster.
-async fn run_agent(
-    node: Node,
-    mut membership: watch::Receiver<Option<secretd_manager::manager::Membership>>,
-    channel: Channel,
-    connected: watch::Sender<bool>,
-) -> anyhow::Error {
-    let joined = match membership.wait_for(Option::is_some).await {
-        Ok(joined) => *joined,
-        Err(_) => None,
-    };
-    let Some(member) = joined else { return anyhow::anyhow!("the manager has ended") };
-    let agent = Agent::new(AgentDeps {
-        node: member.node,
-        channel,
-        description: node.description,
-        runtime: node.runtime,
-        secret_mount: Arc::new(node.secret_fs),
-        clock: node.clock,
-        connected,
-    });
-    match agent.await {
-        Ok(agent) => {
-            let never: Infallible = agent.run().await;
-            match never {}
-        }
-        Err(error) => anyhow::Error::new(error).context("the containers of this node cannot be seen"),
     }
 }

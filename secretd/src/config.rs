@@ -16,7 +16,7 @@ use self::file::ConfigFile;
 const DEFAULT_FILE: &str = "/etc/secretd/secretd.toml";
 
 /// What is logged where nobody says otherwise: the consensus library tells its every step at `info`.
-const DEFAULT_LEVEL: &str = "info,openraft=warn";
+const DEFAULT_LEVEL: &str = "info,openraft=off";
 
 /// Bytes of the audit log's current file, and files that are kept: with some 250 bytes a read, the last four million.
 const AUDIT_MAX_SIZE: u64 = 64 * 1024 * 1024;
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn log_filter_is_a_level_or_names_one_for_a_target() {
-        for good in ["info", "WARN", "off", "info,openraft=warn", "secretd_agent=trace"] {
+        for good in ["info", "WARN", "off", "info,openraft=off", "secretd_agent=trace"] {
             assert!(parse(&["--log-level", good], "").is_ok(), "{good}");
         }
         for bad in ["foo", "info,foo", "=="] {

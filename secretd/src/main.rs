@@ -4,12 +4,15 @@
 mod api_thread;
 mod app;
 mod child;
+mod cluster;
 mod config;
 mod control_socket;
 mod directories;
 mod harden;
 mod identity;
+mod node;
 mod notify;
+mod server;
 
 use std::process::ExitCode;
 

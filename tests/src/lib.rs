@@ -1,12 +1,13 @@
 //! The lab: real nodes on this machine, for tests that drive the real binaries.
 //!
 //! Reading order: [`sandbox`] (namespaces in which everything of a node lives and dies), [`node`] (one secretd with
-//! directories of its own), [`command`] (`sctl` as a user types it), [`client`] (the API without `sctl`), [`rootfs`] (small images).
+//! directories of its own), [`lab`] (several of them on one network), [`command`] (`sctl` as a user types it), [`client`] (the API without `sctl`), [`rootfs`] (small images).
 //!
 //! Everything needs root. A test that cannot have it fails, and says why.
 
 pub mod client;
 pub mod command;
+pub mod lab;
 pub mod machine;
 pub mod node;
 pub mod oci;

@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,6 +22,7 @@ pub struct Node {
     daemon: Option<Child>,
     sandbox: Sandbox,
     directory: TempDir,
+    address: String,
     cgroup: String,
     flags: Vec<String>,
 }
@@ -45,11 +47,17 @@ impl Node {
 
     /// The same, with flags of secretd.
     pub fn stopped_with(flags: &[&str]) -> Result<Self> {
+        Self::made(Sandbox::new()?, own_address(), flags)
+    }
+
+    /// A node in a sandbox that has been prepared, with the address that it has there; its secretd has not been started.
+    pub fn made(sandbox: Sandbox, address: String, flags: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("lab-").tempdir()?;
         let name = directory.path().file_name().and_then(|name| name.to_str()).context("temporary directory")?;
         Ok(Self {
             daemon: None,
-            sandbox: Sandbox::new()?,
+            sandbox,
+            address,
             cgroup: format!("/secretd-{name}"),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             directory,
@@ -68,9 +76,20 @@ impl Node {
         Ok(node)
     }
 
+    /// Founds a cluster on it.
+    pub fn found(&self) -> Result<()> {
+        self.ok(&["cluster", "init", "--listen-addr", self.address()]).map(drop)
+    }
+
+    /// Where it listens: on a loopback address (127.0.0.0/8) that no other test of this machine has, because tests run at
+    /// the same time; on its only address where it has a network of its own.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Makes it a cluster of one node with the image `busybox:1`.
     pub fn init(&self) -> Result<()> {
-        self.ok(&["cluster", "init"])?;
+        self.found()?;
         let tar = self.path("busybox.tar");
         rootfs::write(&tar, &rootfs::busybox(&[])?)?;
         self.ok(&["image", "import", "--tag", "busybox:1", &tar.to_string_lossy()]).map(drop)
@@ -264,6 +283,14 @@ impl Drop for Node {
         }
         remove_cgroups(&self.cgroup);
     }
+}
+
+/// One of 2^24 addresses: the process and a counter choose it.
+fn own_address() -> String {
+    static NODES: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id().wrapping_mul(64) + NODES.fetch_add(1, Ordering::Relaxed);
+    let [_, a, b, c] = (number & 0x00ff_ffff).to_be_bytes();
+    format!("127.{a}.{b}.{c}:7377")
 }
 
 /// A binary of this workspace, beside the running test: `cargo build --workspace --bins` has made it.

@@ -25,7 +25,7 @@ impl Sandbox {
         Self::unshare(false)
     }
 
-    /// Makes the namespaces, with a network of their own: a loopback interface that is down.
+    /// Makes the namespaces, with a network and a host name of their own: the only interface is a loopback that is down.
     pub fn with_network() -> Result<Self> {
         Self::unshare(true)
     }
@@ -35,7 +35,7 @@ impl Sandbox {
         // An ignored SIGCHLD is inherited by `sleep`: the kernel reaps the orphans of the namespace then.
         let outer = Command::new("unshare")
             .args(["--pid", "--mount", "--mount-proc", "--fork", "--kill-child=KILL", "--propagation=private"])
-            .args(network.then_some("--net"))
+            .args(if network { &["--net", "--uts"][..] } else { &[] })
             .args(["--", "sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -58,7 +58,7 @@ impl Sandbox {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args([format!("--target={}", self.inner).as_str(), "--pid", "--mount"]);
-        command.args(self.network.then_some("--net")).args(["--", program]);
+        command.args(if self.network { &["--net", "--uts"][..] } else { &[] }).args(["--", program]);
         command
     }
 

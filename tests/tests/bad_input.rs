@@ -131,8 +131,9 @@ fn daemon_that_is_not_there_or_not_initialized_says_what_to_do() -> Result<()> {
     let mut node = Node::start()?;
     let inactive = node.refused(1, &["secret", "ls"], b"")?;
     ensure!(inactive.contains("sctl cluster init"), "{inactive}");
-    node.ok(&["cluster", "init"])?;
-    node.refused(4, &["cluster", "init"], b"")?;
+    node.found()?;
+    let again = node.refused(4, &["cluster", "init"], b"")?;
+    ensure!(again.contains("this node is already part of a cluster"), "{again}");
 
     node.stop_daemon()?;
     let gone = node.refused(3, &["secret", "ls"], b"")?;

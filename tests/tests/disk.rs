@@ -16,7 +16,7 @@ fn small_cluster() -> Result<Node> {
     std::fs::create_dir(node.data_dir())?;
     ok(&node, "mount -t tmpfs -o size=64m,mode=0700 small \"$D\"")?;
     node.start_daemon()?;
-    node.ok(&["cluster", "init"])?;
+    node.found()?;
     Ok(node)
 }
 
@@ -178,7 +178,7 @@ fn daemon_without_root_says_so() -> Result<()> {
 #[test]
 fn damaged_data_is_refused_with_the_file_named_and_left_as_it_is() -> Result<()> {
     let mut node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
+    node.found()?;
     node.ok_with(&["secret", "create", "kept", "-"], b"kept")?;
     node.stop_daemon()?;
     let (records, dek) = (node.data_dir().join("store/records.redb"), node.data_dir().join("keys/dek"));

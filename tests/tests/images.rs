@@ -13,7 +13,7 @@ const ARCHITECTURES: (&str, &str) = if cfg!(target_arch = "aarch64") { ("arm64",
 
 fn cluster() -> Result<Node> {
     let node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
+    node.found()?;
     Ok(node)
 }
 

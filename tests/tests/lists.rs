@@ -46,7 +46,10 @@ fn version_tells_its_own_part_without_a_daemon() -> Result<()> {
 #[test]
 fn cluster_init_waits_for_a_daemon_that_is_starting() -> Result<()> {
     let mut node = Node::stopped()?;
-    let init = node.sctl_command(&["cluster", "init"]).stdout(std::process::Stdio::piped()).spawn()?;
+    let init = node
+        .sctl_command(&["cluster", "init", "--listen-addr", node.address()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
 
     node.start_daemon()?;
 

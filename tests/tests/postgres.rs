@@ -9,7 +9,7 @@ fn database() -> Result<Node> {
     let tar = std::env::var("POSTGRES_TAR")
         .context("POSTGRES_TAR: run the tests with `make test`, which builds the image")?;
     let node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
+    node.found()?;
     let changes = include_str!("../images/postgres/changes");
     let mut arguments = vec!["image", "import", "--tag", "postgres:15"];
     arguments.extend(changes.lines().flat_map(|line| ["--change", line]));

@@ -71,7 +71,7 @@ fn runs(node: &Node, image: &str) -> Result<()> {
 #[test]
 fn registry_gives_an_image_to_who_has_the_credentials() -> Result<()> {
     let node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
+    node.found()?;
     let registry = Registry::start(&node.path("."), Some(("lab", "s3cret")))?;
     let remote = format!("{}/team/app:1", registry.address);
     let image = layout(&node)?;
@@ -122,7 +122,7 @@ fn registry_with_tls_is_believed_when_its_authority_is() -> Result<()> {
             node.in_sandbox(&format!("echo 127.0.0.1 {NAME} >\"$T/hosts\" && mount --bind \"$T/hosts\" /etc/hosts"))?;
         ensure!(hosts.status.success(), "{hosts:?}");
         node.start_daemon()?;
-        node.ok(&["cluster", "init"])?;
+        node.found()?;
         Ok(node)
     };
 
@@ -141,7 +141,7 @@ fn registry_with_tls_is_believed_when_its_authority_is() -> Result<()> {
 #[test]
 fn registry_that_is_down_or_has_no_such_image_says_so() -> Result<()> {
     let node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
+    node.found()?;
     let registry = Registry::start(&node.path("."), None)?;
     let missing = node.refused(5, &["image", "pull", &format!("{}/no/such:1", registry.address)], b"")?;
     let address = registry.address.clone();
@@ -157,7 +157,7 @@ fn registry_that_is_down_or_has_no_such_image_says_so() -> Result<()> {
 #[test]
 fn registry_that_lies_about_a_digest_is_caught() -> Result<()> {
     let node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
+    node.found()?;
     let registry = Registry::start(&node.path("."), None)?;
     let image = layout(&node)?;
     skopeo(&["--dest-tls-verify=false", &format!("oci:{image}"), &format!("docker://{}/app:1", registry.address)])?;

@@ -13,7 +13,7 @@ step() { echo "-- $1"; }
 secretd --data-dir /tmp/d --run-dir /run/secretd 2>/tmp/secretd.log &
 daemon=$!
 export SCTL_HOST=unix:///run/secretd/control.sock
-step init;     sctl cluster init
+step init;     sctl cluster init --advertise-addr 127.0.0.1
 step facts;    sctl info --format '{{.CgroupVersion}} {{.Secrets.Backend}} {{.Secrets.Memory}}'
 step weak;     sctl node inspect self --format '{{json .Description.Secrets.Weaknesses}}'
 echo pw | sctl secret create psql-pw - >/dev/null

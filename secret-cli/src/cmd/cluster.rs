@@ -1,6 +1,12 @@
 //! `sctl cluster`
 
 mod init;
+mod join;
+mod join_token;
+mod leave;
+mod settings;
+mod unlock_key;
+mod update;
 
 use clap::Subcommand;
 
@@ -9,12 +15,27 @@ use crate::failure::Failure;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Group {
-    /// Make this node the first of a new cluster
+    /// Make this node the first manager of a new cluster
     Init(init::Init),
+    /// Make this node part of a cluster
+    Join(join::Join),
+    /// Show or change the token with which nodes join
+    JoinToken(join_token::JoinToken),
+    /// Take this node out of its cluster: its tasks end, and nothing of the cluster stays on it
+    Leave(leave::Leave),
+    /// Show or change the key that managers need when they start
+    UnlockKey(unlock_key::UnlockKey),
+    /// Change settings of the cluster
+    Update(update::Update),
 }
 
 pub(crate) async fn run(context: &Context, group: Group) -> Result<u8, Failure> {
     match group {
-        Group::Init(args) => init::run(context, &args).await,
+        Group::Init(args) => init::run(context, args).await,
+        Group::Join(args) => join::run(context, args).await,
+        Group::JoinToken(args) => join_token::run(context, &args).await,
+        Group::Leave(args) => leave::run(context, &args).await,
+        Group::UnlockKey(args) => unlock_key::run(context, &args).await,
+        Group::Update(args) => update::run(context, &args).await,
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Events {
 }
 
 pub(crate) async fn run(context: &Context, args: Events) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let request = WatchEventsRequest { filters: args.filters, since: args.since, until: args.until };
     let mut events = control.watch_events(request).await?.into_inner();
     while let Some(event) = events.message().await? {

@@ -44,7 +44,7 @@ pub(crate) async fn run(context: &Context, args: Exec) -> Result<u8, Failure> {
     if args.tty && args.interactive && !terminal::is_terminal() {
         return Err(Failure::failed("the input device is not a TTY: leave out --tty"));
     }
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let (tty, interactive) = (args.tty, args.interactive);
     let (sender, inputs) = input::channel();
     input::send(&sender, Input::Start(args.into_start()?)).await;

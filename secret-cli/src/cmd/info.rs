@@ -16,8 +16,8 @@ pub(crate) struct Info {
 }
 
 pub(crate) async fn run(context: &Context, args: &Info) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
-    let info = control.get_info(GetInfoRequest {}).await?.into_inner();
+    let mut local = context.host.local().await?;
+    let info = local.get_info(GetInfoRequest {}).await?.into_inner();
     let images = context.host.images().await?.list(ListImagesRequest {}).await?.into_inner().images.len();
     let format = args.format.of(context)?;
     output::bytes(format.object(&plain(&info, images), &object(&info, images))?.as_bytes())?;

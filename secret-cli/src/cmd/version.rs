@@ -30,6 +30,6 @@ pub(crate) async fn run(context: &Context, args: &Version) -> Result<u8, Failure
 }
 
 async fn server_version(context: &Context) -> Result<String, Failure> {
-    let mut control = context.host.control().await?;
-    Ok(control.get_info(GetInfoRequest {}).await?.into_inner().server_version)
+    let mut local = context.host.local().await?;
+    Ok(local.get_info(GetInfoRequest {}).await?.into_inner().server_version)
 }

@@ -1,7 +1,7 @@
 //! Nodes, and how each protects secrets.
 
 use secretd_proto::v1::Node;
-use secretd_proto::v1::node::{Availability, State};
+use secretd_proto::v1::node::{Availability, Reachability, State};
 use serde_json::{Value, json};
 
 use super::{head, labels};
@@ -36,6 +36,14 @@ fn availability(node: &Node) -> &'static str {
     }
 }
 
+fn reachability(node: &Node) -> &'static str {
+    match node.reachability() {
+        Reachability::Reachable => "reachable",
+        Reachability::Unreachable => "unreachable",
+        Reachability::None | Reachability::Unknown => "unknown",
+    }
+}
+
 fn capital(word: &str) -> String {
     let mut characters = word.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
@@ -47,7 +55,7 @@ pub(crate) fn row(node: &Node, self_id: &str, mark: bool) -> Value {
     let is_self = node.id == self_id;
     let manager = match (node.manager, node.leader) {
         (true, true) => "Leader",
-        (true, false) => "Reachable",
+        (true, false) => &capital(reachability(node)),
         (false, _) => "",
     };
     json!({
@@ -93,9 +101,12 @@ pub(crate) fn object(node: &Node) -> Value {
             },
         }),
     );
-    map.insert("Status".to_owned(), json!({ "State": state(node), "Message": node.message }));
+    map.insert("Status".to_owned(), json!({ "State": state(node), "Message": node.message, "Addr": node.address }));
     if node.manager {
-        map.insert("ManagerStatus".to_owned(), json!({ "Leader": node.leader, "Reachability": "reachable" }));
+        map.insert(
+            "ManagerStatus".to_owned(),
+            json!({ "Leader": node.leader, "Reachability": reachability(node), "Addr": node.address }),
+        );
     }
     Value::Object(map)
 }

@@ -9,6 +9,7 @@ use secretd_proto::code::{Code, METADATA_KEY};
 use secretd_proto::id::ClusterId;
 use secretd_proto::v1::control_server::Control;
 use secretd_proto::v1::exec_output::Output;
+use secretd_proto::v1::local_server::Local;
 use secretd_proto::v1::*;
 use secretd_sealing::key::PrivateKey;
 use tonic::metadata::MetadataValue;
@@ -168,8 +169,13 @@ impl Control for Fake {
     }
 
     refuse! {
-        init_cluster: InitClusterRequest => InitClusterResponse;
-        get_info: GetInfoRequest => GetInfoResponse;
+        get_cluster: GetClusterRequest => GetClusterResponse;
+        update_cluster: UpdateClusterRequest => UpdateClusterResponse;
+        get_join_token: GetJoinTokenRequest => GetJoinTokenResponse;
+        get_unlock_key: GetUnlockKeyRequest => GetUnlockKeyResponse;
+        issue_operator: IssueOperatorRequest => IssueOperatorResponse;
+        update_node: UpdateClusterNodeRequest => UpdateClusterNodeResponse;
+        remove_node: RemoveNodeRequest => RemoveNodeResponse;
         update_service: UpdateServiceRequest => UpdateServiceResponse;
         get_service: GetServiceRequest => GetServiceResponse;
         list_services: ListServicesRequest => ListServicesResponse;
@@ -180,5 +186,16 @@ impl Control for Fake {
         get_node: GetNodeRequest => GetNodeResponse;
         list_nodes: ListNodesRequest => ListNodesResponse;
         watch_events: WatchEventsRequest => Self::WatchEventsStream;
+    }
+}
+
+#[tonic::async_trait]
+impl Local for Fake {
+    refuse! {
+        get_info: GetInfoRequest => GetInfoResponse;
+        init_cluster: InitClusterRequest => InitClusterResponse;
+        join_cluster: JoinClusterRequest => JoinClusterResponse;
+        leave_cluster: LeaveClusterRequest => LeaveClusterResponse;
+        unlock: UnlockRequest => UnlockResponse;
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use secretd_proto::v1::control_server::ControlServer;
+use secretd_proto::v1::local_server::LocalServer;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
@@ -38,7 +39,9 @@ impl Node {
             let _entered = runtime.enter();
             UnixListener::bind(directory.path().join("control.sock")).unwrap()
         };
-        let server = Server::builder().add_service(ControlServer::new(Fake::new(Arc::clone(&asked))));
+        let fake = Fake::new(Arc::clone(&asked));
+        let server =
+            Server::builder().add_service(ControlServer::new(fake.clone())).add_service(LocalServer::new(fake));
         runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
         Self { directory, asked, _runtime: runtime }
     }

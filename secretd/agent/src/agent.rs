@@ -1,6 +1,5 @@
 //! The agent, put together.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use secretd_core::node::NodeDescription;
@@ -9,8 +8,9 @@ use secretd_core::seam::runtime::{ContainerError, Runtime};
 use secretd_core::seam::secret_mount::SecretMount;
 use secretd_proto::id::NodeId;
 use tokio::sync::watch;
-use tonic::transport::Channel;
+use tokio_util::sync::CancellationToken;
 
+use crate::managers::Managers;
 use crate::report::Reports;
 use crate::runner::Context;
 use crate::secrets::Payloads;
@@ -22,8 +22,8 @@ use crate::worker::Worker;
 pub struct Deps {
     /// Which node this is.
     pub node: NodeId,
-    /// To the managers.
-    pub channel: Channel,
+    /// The way to the managers.
+    pub managers: Arc<dyn Managers>,
     /// What the node says of itself, as it changes: above all the key of secret-fs.
     pub description: watch::Receiver<NodeDescription>,
     /// Containers.
@@ -46,7 +46,7 @@ impl Agent {
     /// # Errors
     /// When that cannot be seen: an agent that began all the same would start everything twice.
     pub async fn new(deps: Deps) -> Result<Self, ContainerError> {
-        let Deps { node, channel, description, runtime, secret_mount, clock, connected } = deps;
+        let Deps { node, managers, description, runtime, secret_mount, clock, connected } = deps;
         let observed = runtime.list().await?;
         let reports = Reports::default();
         let context = Context {
@@ -58,11 +58,15 @@ impl Agent {
             reports: reports.clone(),
         };
         let worker = Worker::new(context, observed);
-        Ok(Self(Sessions { node, channel, description, reports, runtime, worker, connected }))
+        Ok(Self(Sessions { node, managers, description, reports, runtime, worker, connected, current: None }))
     }
 
-    /// Serves for ever. Dropping it leaves the containers as they are.
-    pub async fn run(self) -> Infallible {
-        self.0.run().await
+    /// Serves until `leave` is cancelled: then every task of this node ends, and this returns when nothing is left of them.
+    /// Dropping the future leaves the containers as they are.
+    pub async fn run(mut self, leave: CancellationToken) {
+        if leave.run_until_cancelled(self.0.run()).await.is_none() {
+            self.0.worker.end_all().await;
+            self.0.say_goodbye().await;
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The node's side of the cluster: it brings each assigned task to the wanted state, and tells how far it is.
 //!
-//! Reading order: [`agent`] (how it is put together), `session` (the conversation with a manager), `assignment` (what it
+//! Reading order: [`agent`] (how it is put together), [`managers`] (the way to them), `session` (the conversation with a manager), `assignment` (what it
 //! says, parsed), `worker` (which tasks there are), `runner` (one task's life), `secrets` (a task's secrets in
 //! secret-fs), `report` (what is told), `work` (logs and exec), [`images_api`] and [`volumes_api`] (the images and the volumes of this node).
 //!
@@ -9,6 +9,7 @@
 pub mod agent;
 mod assignment;
 pub mod images_api;
+pub mod managers;
 mod report;
 mod runner;
 mod secrets;
@@ -18,3 +19,4 @@ mod work;
 mod worker;
 
 pub use agent::{Agent, Deps};
+pub use managers::Managers;

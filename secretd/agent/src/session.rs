@@ -10,6 +10,7 @@ use std::time::Duration;
 use secretd_core::node::NodeDescription;
 use secretd_core::seam::runtime::Runtime;
 use secretd_core::wire::{WireError, duration_from_wire};
+use secretd_proto::code::{Code, LEADER_KEY, METADATA_KEY};
 use secretd_proto::id::NodeId;
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1;
@@ -20,12 +21,16 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::assignment;
+use crate::managers::Managers;
 use crate::report::Reports;
 use crate::work;
 use crate::worker::Worker;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// Shorter than the time that a new leader gives its nodes, which is six heartbeats.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A manager that does not answer in this time is as good as gone.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,9 @@ pub(crate) enum SessionError {
     /// The manager ended it.
     #[error("the manager has ended the session")]
     Ended,
+    /// The manager does not answer.
+    #[error("the manager has not answered in {ANSWER:?}")]
+    Silent,
     /// A part of it panicked.
     #[error("a part of the session has panicked")]
     Panicked,
@@ -48,50 +56,76 @@ pub(crate) enum SessionError {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     pub(crate) node: NodeId,
-    pub(crate) channel: Channel,
+    pub(crate) managers: Arc<dyn Managers>,
     pub(crate) description: watch::Receiver<NodeDescription>,
     pub(crate) reports: Reports,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) worker: Worker,
     pub(crate) connected: watch::Sender<bool>,
+    /// The session that has begun last.
+    pub(crate) current: Option<(Client, String)>,
 }
 
-type Client = DispatcherClient<Channel>;
+pub(crate) type Client = DispatcherClient<Channel>;
 
 impl Sessions {
     /// One session after another, for ever.
-    pub(crate) async fn run(mut self) -> Infallible {
+    pub(crate) async fn run(&mut self) -> Infallible {
         let mut pause = FIRST_PAUSE;
+        let mut leader: Option<String> = None;
         loop {
             let began = tokio::time::Instant::now();
-            let Err(error) = self.session().await;
+            let Err(error) = self.session(leader.as_deref()).await;
+            let named = error.leader();
             tracing::info!(%error, "the session has ended");
+            self.current = None;
+            if error.is_removal() {
+                tracing::warn!("this node was removed from the cluster: its tasks end");
+                self.worker.complete(Vec::new()).await;
+            }
+            // Who is told where the leader is goes there at once, once.
+            if named.is_some() && named != leader {
+                leader = named;
+                continue;
+            }
+            leader = None;
             pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause };
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    async fn session(&mut self) -> Result<Infallible, SessionError> {
-        let mut client = DispatcherClient::new(self.channel.clone())
+    /// Tells the manager that this node leaves the cluster. It would find out by itself, later.
+    pub(crate) async fn say_goodbye(&mut self) {
+        let Some((mut client, session_id)) = self.current.take() else { return };
+        if let Err(error) = soon(client.leave(v1::LeaveRequest { session_id })).await {
+            tracing::info!(%error, "the manager was not told that this node leaves");
+        }
+    }
+
+    async fn session(&mut self, leader: Option<&str>) -> Result<Infallible, SessionError> {
+        let mut client = DispatcherClient::new(self.managers.channel(leader))
             .max_decoding_message_size(MAX_MESSAGE_LENGTH)
             .max_encoding_message_size(MAX_MESSAGE_LENGTH);
         let described = self.description.borrow_and_update().clone();
         let request = v1::SessionRequest { node_id: self.node.to_string(), description: Some(described.into()) };
-        let mut messages = client.session(request).await?.into_inner();
-        let first = messages.message().await?.ok_or(SessionError::Ended)?;
+        let mut messages = soon(client.session(request)).await?.into_inner();
+        let first = soon(messages.message()).await?.ok_or(SessionError::Ended)?;
         let id = first.session_id;
+        self.managers.told(first.membership.unwrap_or_default());
         let heartbeat = duration_from_wire("heartbeat", first.heartbeat, Duration::from_secs(5))?;
-        let assignments = client.assignments(v1::AssignmentsRequest { session_id: id.clone() }).await?.into_inner();
+        let request = v1::AssignmentsRequest { session_id: id.clone() };
+        let assignments = soon(client.assignments(request)).await?.into_inner();
         tracing::info!(session = %id, "connected to a manager");
         self.connected.send_replace(true);
+        self.current = Some((client.clone(), id.clone()));
 
         self.reports.all_unsent();
         let mut parts = JoinSet::new();
         parts.spawn(keep_alive(client.clone(), id.clone(), heartbeat));
         parts.spawn(report(client.clone(), id.clone(), self.reports.clone()));
         parts.spawn(describe(client.clone(), id, self.description.clone()));
-        parts.spawn(take_work(client, messages, Arc::clone(&self.runtime)));
+        parts.spawn(take_work(client, messages, Arc::clone(&self.runtime), Arc::clone(&self.managers)));
         tokio::select! {
             biased;
             ended = parts.join_next() => match ended {
@@ -136,7 +170,7 @@ async fn follow(
 async fn keep_alive(mut client: Client, session: String, period: Duration) -> Result<Infallible, SessionError> {
     loop {
         tokio::time::sleep(period / 2).await;
-        client.heartbeat(v1::HeartbeatRequest { session_id: session.clone() }).await?;
+        soon(client.heartbeat(v1::HeartbeatRequest { session_id: session.clone() })).await?;
     }
 }
 
@@ -168,19 +202,47 @@ async fn describe(
     }
 }
 
-/// Carries out what the manager asks for, each in a task that ends with the session.
+/// Takes what the manager asks for, each in a task that ends with the session.
 async fn take_work(
     client: Client,
     mut messages: Streaming<v1::SessionMessage>,
     runtime: Arc<dyn Runtime>,
+    managers: Arc<dyn Managers>,
 ) -> Result<Infallible, SessionError> {
     let mut running = JoinSet::new();
     loop {
         let message = messages.message().await?.ok_or(SessionError::Ended)?;
+        if let Some(membership) = message.membership {
+            managers.told(membership);
+        }
         if let Some(request) = message.work {
             running.spawn(work::carry_out(client.clone(), request, Arc::clone(&runtime)));
         }
         while running.try_join_next().is_some() {}
+    }
+}
+
+/// What a call gives, unless it takes too long.
+async fn soon<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, SessionError> {
+    match tokio::time::timeout(ANSWER, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(SessionError::Silent),
+    }
+}
+
+impl SessionError {
+    /// Whether the cluster knows this node no more: what it has been given is not its any more.
+    fn is_removal(&self) -> bool {
+        let Self::Status(status) = self else { return false };
+        status.metadata().get(METADATA_KEY).is_some_and(|code| code.as_bytes() == Code::NodeRemoved.as_str().as_bytes())
+    }
+
+    /// Where the leader is, if the manager has said so.
+    fn leader(&self) -> Option<String> {
+        match self {
+            Self::Status(status) => Some(status.metadata().get(LEADER_KEY)?.to_str().ok()?.to_owned()),
+            Self::Wire(_) | Self::Ended | Self::Silent | Self::Panicked => None,
+        }
     }
 }
 

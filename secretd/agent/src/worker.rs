@@ -98,6 +98,12 @@ impl Worker {
         while self.runners.try_join_next().is_some() {} // runners of forgotten tasks
     }
 
+    /// Ends every task, and returns when nothing is left of them: this node leaves the cluster.
+    pub(crate) async fn end_all(&mut self) {
+        self.complete(Vec::new()).await;
+        while self.runners.join_next().await.is_some() {}
+    }
+
     fn give_grant(&mut self, task: TaskId, grant: GrantTold) {
         match self.tasks.get(&task) {
             Some(wanted) => wanted.send_modify(|wanted| replace(&mut wanted.grants, grant)),

@@ -20,6 +20,7 @@ impl fmt::Debug for NodeKey {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // for map_err
 fn unusable(error: rcgen::Error) -> KeyError {
     KeyError(error.to_string())
 }

@@ -1,10 +1,11 @@
 //! Nodes, and the cluster that they form.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use secretd_proto::id::{ClusterId, NodeId};
 
-use crate::time::Meta;
+use crate::time::{Meta, Version};
 
 /// A node as the cluster records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Node {
     pub address: String,
     /// What the node says of itself.
     pub description: NodeDescription,
+    /// `meta.version` at which labels, availability or role last changed: what a node says of itself changes more often.
+    pub spec_version: Version,
 }
 
 /// Whether a node takes tasks.
@@ -108,6 +111,34 @@ pub struct Cluster {
     pub meta: Meta,
     /// Public X25519 key to which clients wrap data keys.
     pub sealing_key: [u8; 32],
+    /// What operators can change.
+    pub spec: ClusterSpec,
+    /// Root certificates that count (X.509, DER). The first one's key makes certificates; there is another while the
+    /// authority changes.
+    pub roots: Vec<Vec<u8>>,
+}
+
+/// What operators can change of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSpec {
     /// Ended tasks that are kept for each slot.
     pub task_history_limit: u32,
+    /// How often an agent calls; a node is down after three times as long.
+    pub heartbeat: Duration,
+    /// How long a node's certificate counts.
+    pub cert_expiry: Duration,
+    /// Whether managers wait for the unlock key when they start.
+    pub autolock: bool,
+}
+
+impl Default for ClusterSpec {
+    /// Docker's, but for the heartbeat: a lost node's tasks are elsewhere within five seconds.
+    fn default() -> Self {
+        Self {
+            task_history_limit: 5,
+            heartbeat: Duration::from_secs(1),
+            cert_expiry: Duration::from_hours(90 * 24),
+            autolock: false,
+        }
+    }
 }

@@ -6,11 +6,14 @@
 mod cluster;
 mod events;
 mod exec;
+mod join_token;
 mod logs;
 mod nodes;
+mod operator;
 mod secrets;
 mod services;
 mod tasks;
+mod unlock_key;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,13 +24,11 @@ use secretd_core::time::Timestamp;
 use secretd_proto::v1;
 use secretd_proto::v1::control_server::Control;
 use secretd_store::{Store, View};
-use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::audit::Peer;
+use crate::caller::Caller;
 use crate::dispatch::broker::Broker;
 use crate::event::Events;
-use crate::manager::Facts;
 use crate::refusal::Refusal;
 
 /// What the calls need.
@@ -37,8 +38,6 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Events,
     pub(crate) broker: Broker,
-    pub(crate) facts: watch::Receiver<Facts>,
-    pub(crate) version: String,
 }
 
 impl Context {
@@ -76,8 +75,8 @@ fn answer<T>(outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
 }
 
 /// The request's message, and who sent it.
-fn open<T>(request: Request<T>) -> (Option<Peer>, T) {
-    (Peer::of(request.extensions()), request.into_inner())
+fn open<T>(request: Request<T>) -> (Option<Caller>, T) {
+    (Caller::of(request.extensions()), request.into_inner())
 }
 
 #[tonic::async_trait]
@@ -87,16 +86,43 @@ impl Control for ControlService {
     type ExecStream = Messages<v1::ExecOutput>;
     type WatchEventsStream = Messages<v1::Event>;
 
-    async fn init_cluster(
+    async fn get_cluster(
         &self,
-        request: Request<v1::InitClusterRequest>,
-    ) -> Result<Response<v1::InitClusterResponse>, Status> {
-        let (peer, request) = open(request);
-        answer(cluster::init_cluster(&self.context, peer, request).await)
+        request: Request<v1::GetClusterRequest>,
+    ) -> Result<Response<v1::GetClusterResponse>, Status> {
+        answer(cluster::get_cluster(&self.context, request.into_inner()))
     }
 
-    async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, Status> {
-        answer(cluster::info(&self.context, request.into_inner()))
+    async fn update_cluster(
+        &self,
+        request: Request<v1::UpdateClusterRequest>,
+    ) -> Result<Response<v1::UpdateClusterResponse>, Status> {
+        let (caller, request) = open(request);
+        answer(cluster::update_cluster(&self.context, caller, request).await)
+    }
+
+    async fn get_join_token(
+        &self,
+        request: Request<v1::GetJoinTokenRequest>,
+    ) -> Result<Response<v1::GetJoinTokenResponse>, Status> {
+        let (caller, request) = open(request);
+        answer(join_token::get(&self.context, caller, request).await)
+    }
+
+    async fn get_unlock_key(
+        &self,
+        request: Request<v1::GetUnlockKeyRequest>,
+    ) -> Result<Response<v1::GetUnlockKeyResponse>, Status> {
+        let (caller, request) = open(request);
+        answer(unlock_key::get(&self.context, caller, request).await)
+    }
+
+    async fn issue_operator(
+        &self,
+        request: Request<v1::IssueOperatorRequest>,
+    ) -> Result<Response<v1::IssueOperatorResponse>, Status> {
+        let (caller, request) = open(request);
+        answer(operator::issue(&self.context, caller, &request))
     }
 
     async fn get_sealing_key(
@@ -202,6 +228,22 @@ impl Control for ControlService {
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         answer(nodes::list_nodes(&self.context, request.into_inner()))
+    }
+
+    async fn update_node(
+        &self,
+        request: Request<v1::UpdateClusterNodeRequest>,
+    ) -> Result<Response<v1::UpdateClusterNodeResponse>, Status> {
+        let (caller, request) = open(request);
+        answer(nodes::update_node(&self.context, caller, request).await)
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        let (caller, request) = open(request);
+        answer(nodes::remove_node(&self.context, caller, request).await)
     }
 
     async fn watch_service(

@@ -27,6 +27,8 @@ use self::broker::Broker;
 use self::feed::Feed;
 use self::session::{HEARTBEAT, Opened, Sessions};
 use crate::api::Messages;
+use crate::caller::Caller;
+use crate::directory::Directories;
 use crate::refusal::Refusal;
 
 /// The Dispatcher service.
@@ -35,11 +37,27 @@ pub(crate) struct DispatcherService {
     store: Store,
     sessions: Sessions,
     broker: Broker,
+    directories: Directories,
 }
 
 impl DispatcherService {
-    pub(crate) fn new(store: Store, sessions: Sessions, broker: Broker) -> Self {
-        Self { store, sessions, broker }
+    pub(crate) fn new(store: Store, sessions: Sessions, broker: Broker, directories: Directories) -> Self {
+        Self { store, sessions, broker, directories }
+    }
+
+    /// Sessions are the leader's.
+    fn check_leads(&self) -> Result<(), Refusal> {
+        match self.store.replica() {
+            Some(replica) => {
+                let now = replica.leadership();
+                if now.leads { Ok(()) } else { Err(Refusal::not_leader(now.leader.as_ref())) }
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn heartbeat(&self) -> std::time::Duration {
+        self.store.view().cluster().map_or(HEARTBEAT, |cluster| cluster.spec.heartbeat)
     }
 
     /// Records that a node is there, and what it says of itself.
@@ -81,21 +99,44 @@ impl Dispatcher for DispatcherService {
     type WorkStream = Messages<v1::WorkInput>;
 
     async fn session(&self, request: Request<v1::SessionRequest>) -> Result<Response<Self::SessionStream>, Status> {
+        self.check_leads()?;
+        let caller = Caller::of(request.extensions());
         let v1::SessionRequest { node_id, description } = request.into_inner();
         let node: NodeId = node_id.parse().map_err(Refusal::invalid)?;
+        if let Some(Caller::Node { id, .. }) = caller
+            && id != node
+        {
+            return Err(Refusal::new(Code::PermissionDenied, format!("node {id} is not node {node}")).into());
+        }
         let missing = || Refusal::invalid("the node has no description");
         let description = NodeDescription::from(description.ok_or_else(missing)?);
-        let opened = self.sessions.open(node);
+        let heartbeat = self.heartbeat();
+        let opened = self.sessions.open(node, heartbeat);
         let id = opened.id;
         if let Err(refusal) = self.greet(node, description).await {
             self.sessions.close(id);
             return Err(refusal.into());
         }
         tracing::info!(node = %node, session = %id, "the node's agent is connected");
-        let first =
-            v1::SessionMessage { session_id: id.to_string(), heartbeat: Some(duration_to_wire(HEARTBEAT)), work: None };
-        let work = stream::unfold(Some(opened), |opened| async {
-            let Opened { id, mut work, ended } = opened?;
+        let mut news = self.directories.subscribe();
+        let told = news.borrow_and_update().membership(node);
+        let first = v1::SessionMessage {
+            session_id: id.to_string(),
+            heartbeat: Some(duration_to_wire(heartbeat)),
+            work: None,
+            membership: Some(told.clone()),
+        };
+        let work = stream::unfold(Some((opened, news, told)), move |opened| async move {
+            let (Opened { id, mut work, ended }, mut news, mut told) = opened?;
+            let changed = async {
+                while news.changed().await.is_ok() {
+                    let now = news.borrow_and_update().membership(node);
+                    if now != told {
+                        return now;
+                    }
+                }
+                std::future::pending().await
+            };
             tokio::select! {
                 biased;
                 () = ended.cancelled() => {
@@ -103,8 +144,13 @@ impl Dispatcher for DispatcherService {
                     Some((Err(Status::from(Refusal::new(Code::NotFound, message))), None))
                 }
                 request = work.recv() => { // cancel-safe, says mpsc
-                    let message = v1::SessionMessage { session_id: id.to_string(), heartbeat: None, work: Some(request?) };
-                    Some((Ok(message), Some(Opened { id, work, ended })))
+                    let message = v1::SessionMessage { session_id: id.to_string(), work: Some(request?), ..Default::default() };
+                    Some((Ok(message), Some((Opened { id, work, ended }, news, told))))
+                }
+                now = changed => { // cancel-safe: what was not told differs still
+                    told = now.clone();
+                    let message = v1::SessionMessage { session_id: id.to_string(), membership: Some(now), ..Default::default() };
+                    Some((Ok(message), Some((Opened { id, work, ended }, news, told))))
                 }
             }
         });
@@ -118,6 +164,19 @@ impl Dispatcher for DispatcherService {
         let session: Option<SessionId> = request.into_inner().session_id.parse().ok();
         session.and_then(|session| self.sessions.beat(session)).ok_or_else(no_session)?;
         Ok(Response::new(v1::HeartbeatResponse {}))
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        let id = request.into_inner().session_id;
+        let (node, _) = self.session(&id)?;
+        if let Ok(session) = id.parse() {
+            self.sessions.end(session);
+        }
+        let message = "the node has left the cluster".to_owned();
+        let down = Op::SetNodeStatus { id: node, state: NodeState::Down, message };
+        self.store.propose(vec![down]).await.map_err(Refusal::from)?;
+        tracing::info!(node = %node, "the node has left the cluster");
+        Ok(Response::new(v1::LeaveResponse {}))
     }
 
     async fn assignments(

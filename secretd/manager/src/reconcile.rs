@@ -208,6 +208,8 @@ impl Reconciler {
                 Event::TaskRemoved(task) => self.memory.forget_task(task.id),
                 Event::ServiceRemoved(service) => self.memory.forget_service(service.id),
                 Event::ClusterCreated(_)
+                | Event::ClusterUpdated { .. }
+                | Event::NodeRemoved(_)
                 | Event::SecretCreated(_)
                 | Event::SecretUpdated { .. }
                 | Event::SecretRemoved(_)
@@ -247,7 +249,7 @@ impl Reconciler {
                     tasks: &tasks,
                     hosts: &hosts,
                     memory: &self.memory,
-                    history_limit: cluster.task_history_limit,
+                    history_limit: cluster.spec.task_history_limit,
                     now,
                 }),
                 None => Plan::of_removed(&tasks, &hosts, now),
@@ -302,7 +304,12 @@ impl Work {
                     self.services.extend(view.tasks_of_node(&new.id).map(|task| task.service_id));
                 }
             }
+            Event::NodeRemoved(node) => {
+                self.placement = true;
+                self.services.extend(view.tasks_of_node(&node.id).map(|task| task.service_id));
+            }
             Event::ClusterCreated(_)
+            | Event::ClusterUpdated { .. }
             | Event::SecretCreated(_)
             | Event::SecretUpdated { .. }
             | Event::SecretRemoved(_) => {}

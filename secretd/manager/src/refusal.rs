@@ -4,32 +4,44 @@
 //! and never on texts.
 
 use secretd_core::wire::WireError;
-use secretd_proto::code::Code;
+use secretd_proto::code::{Code, LEADER_KEY};
 use secretd_proto::name::{SecretName, ServiceName};
 use secretd_proto::status::status;
-use secretd_store::{Conflict, ObjectKind, ProposeError};
+use secretd_store::{Conflict, Member, ObjectKind, ProposeError};
 use tonic::Status;
 
 /// A refused call: what callers match, and one line for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// Stable; sctl's exit code comes from it.
-    pub(crate) code: Code,
+    pub code: Code,
     /// What, why and what to do, in one line.
-    pub(crate) message: String,
+    pub message: String,
+    /// With [`Code::NotLeader`]: where the leader is.
+    leader: Option<String>,
 }
 
 impl Refusal {
     /// A refusal of `code` that says `message`.
-    pub(crate) fn new(code: Code, message: impl std::fmt::Display) -> Self {
+    pub fn new(code: Code, message: impl std::fmt::Display) -> Self {
         let message = message.to_string().replace(['\n', '\r'], " ");
-        Self { code, message }
+        Self { code, message, leader: None }
     }
 
     /// A field of the request breaks a rule.
     pub(crate) fn invalid(message: impl std::fmt::Display) -> Self {
         Self::new(Code::InvalidArgument, message)
+    }
+
+    /// Another manager serves this.
+    pub(crate) fn not_leader(leader: Option<&Member>) -> Self {
+        let leader_address = leader.map(|leader| leader.address.clone());
+        let message = match leader {
+            Some(leader) => format!("manager {leader} leads: repeat the command"),
+            None => "no manager leads yet: repeat the command".to_owned(),
+        };
+        Self { leader: leader_address, ..Self::new(Code::NotLeader, message) }
     }
 
     /// This node is not part of a cluster yet.
@@ -40,7 +52,11 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        status(refusal.code, refusal.message)
+        let mut status = status(refusal.code, refusal.message);
+        if let Some(leader) = refusal.leader.and_then(|leader| leader.parse().ok()) {
+            status.metadata_mut().insert(LEADER_KEY, leader);
+        }
+        status
     }
 }
 
@@ -53,7 +69,8 @@ impl From<ProposeError> for Refusal {
             ProposeError::Full => Self::new(Code::StorageFull, error),
             ProposeError::Storage(_) => Self::new(Code::Storage, with_causes(&error)),
             ProposeError::Closed => Self::new(Code::Storage, "secretd is stopping: repeat when it runs again"),
-            ProposeError::NoQuorum { .. } | ProposeError::NotLeader(_) => Self::new(Code::NoQuorum, error),
+            ProposeError::NotLeader(leader) => Self::not_leader(leader.as_ref()),
+            ProposeError::NoQuorum { .. } => Self::new(Code::NoQuorum, error),
         }
     }
 }
@@ -91,6 +108,8 @@ impl From<Conflict> for Refusal {
                     actual.0, expected.0
                 ),
             ),
+            Conflict::Changed { .. } => Self::new(Code::OutOfSequence, conflict),
+            Conflict::JoinToken(_) => Self::new(Code::PermissionDenied, conflict),
             Conflict::SecretInUse { name, services } => Self::new(Code::InUse, in_use(&name, &services)),
             Conflict::TaskRegression { .. } | Conflict::NotAtNode { .. } | Conflict::NotAssignable { .. } => {
                 Self::new(Code::OutOfSequence, conflict)
@@ -146,7 +165,7 @@ mod tests {
             "storage-full: the disk that holds the data directory is full (8 MiB are kept free on it): free some space and repeat"
         ]
         .assert_eq(&shown(ProposeError::Full));
-        let missing = secretd_store::Member { node: NodeId::from_random([0; 16]), address: "10.0.0.2:7377".to_owned() };
+        let missing = Member { node: NodeId::from_random([0; 16]), address: "10.0.0.2:7377".to_owned() };
         expect_test::expect![
             "no-quorum: 1 of 2 managers answer, 2 are needed: start 0000000000000000000000000 (10.0.0.2:7377)"
         ]

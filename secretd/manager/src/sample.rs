@@ -152,6 +152,7 @@ pub(crate) fn node(n: u8) -> Node {
         state: NodeState::Ready,
         message: String::new(),
         address: String::new(),
+        spec_version: Version::default(),
         description: NodeDescription {
             hostname: format!("host{n}"),
             nano_cpus: 2_000_000_000,

@@ -17,6 +17,7 @@ pub mod key;
 pub mod node_keys;
 pub mod payload;
 pub mod secret;
+pub mod unlock_key;
 
 /// The system gave no random bytes: nothing can be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -74,6 +74,28 @@ impl fmt::Debug for Dek {
     }
 }
 
+/// A key of any other kind, as the bytes that its own library takes: the authority's, a join secret.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct KeyBytes(Vec<u8>);
+
+impl KeyBytes {
+    /// Takes the bytes over.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The key.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyBytes(..)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

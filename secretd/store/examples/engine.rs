@@ -12,16 +12,16 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use redb::{Durability, ReadableDatabase, TableDefinition};
-use secretd_core::node::{Availability, Node, NodeDescription, NodeState};
+use secretd_core::node::{Availability, ClusterSpec, Node, NodeDescription, NodeState};
 use secretd_core::seam::clock::SystemClock;
 use secretd_core::secret::{SealedPayload, SecretSpec};
-use secretd_core::time::Meta;
+use secretd_core::time::{Meta, Version};
 use secretd_proto::id::{ClusterId, NodeId, SecretId};
 use secretd_sealing::at_rest::Sealer;
 use secretd_sealing::key::PrivateKey;
-use secretd_sealing::secret::Dek;
+use secretd_sealing::secret::{Dek, KeyBytes};
 use secretd_store::peers::NoPeers;
-use secretd_store::{Op, Store};
+use secretd_store::{ClusterRecord, Founding, Op, Store};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -150,9 +150,19 @@ fn found() -> Outcome<Op> {
         state: NodeState::Ready,
         message: String::new(),
         address: String::new(),
+        spec_version: Version::default(),
         description: NodeDescription::default(),
     };
-    Ok(Op::InitCluster { cluster: ClusterId::random(), sealing_key: Arc::new(PrivateKey::generate()?), node })
+    let key = || KeyBytes::new(vec![0; 16]);
+    let founding = Founding {
+        sealing: PrivateKey::generate()?,
+        root: Vec::new(),
+        authority: key(),
+        worker: key(),
+        manager: key(),
+    };
+    let record = ClusterRecord::new(ClusterId::random(), ClusterSpec::default(), founding);
+    Ok(Op::InitCluster { record, node })
 }
 
 /// Milliseconds.

@@ -1,26 +1,20 @@
 //! What an operation does to the state: pure, deterministic, total. The same entries give the same state on every
 //! replica and after every restart, so nothing here may read a clock, a random source or an environment.
 
+mod cluster;
 mod node;
 mod secret;
 mod service;
 mod task;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use secretd_core::node::Cluster;
 use secretd_core::time::{Meta, Timestamp, Version};
-use secretd_proto::id::ClusterId;
-use secretd_sealing::key::PrivateKey;
 
 use crate::conflict::Conflict;
 use crate::event::Event;
 use crate::op::{Op, Payload, PayloadRef, Proposal};
-use crate::state::{ClusterRecord, Record, RecordKey, State};
-
-/// Docker's default.
-const TASK_HISTORY_LIMIT: u32 = 5;
+use crate::state::{Record, RecordKey, State};
 
 /// What became of a proposal that was accepted.
 #[derive(Debug)]
@@ -68,8 +62,8 @@ struct Transaction {
 
 impl Transaction {
     fn apply(&mut self, op: &Op) -> Result<(), Conflict> {
-        if let Op::InitCluster { cluster, sealing_key, node } = op {
-            self.init_cluster(*cluster, sealing_key)?;
+        if let Op::InitCluster { record, node } = op {
+            self.init_cluster(record)?;
             self.put_node(node);
             return Ok(());
         }
@@ -98,27 +92,16 @@ impl Transaction {
                 self.put_node(node);
                 Ok(())
             }
+            Op::UpdateCluster { expect, record } => self.update_cluster(*expect, record),
+            Op::AdmitNode { node, secret } => self.admit_node(node, secret),
+            Op::SetNodeSpec { id, expect, labels, availability } => {
+                self.set_node_spec(*id, *expect, labels, *availability)
+            }
+            Op::SetNodeRole { id, manager } => self.set_node_role(*id, *manager),
+            Op::RemoveNode { id } => self.remove_node(*id),
             Op::SetNodeStatus { id, state, message } => self.set_node_status(*id, *state, message),
             Op::SetNodeDescription { id, description } => self.set_node_description(*id, description),
         }
-    }
-
-    fn init_cluster(&mut self, id: ClusterId, sealing_key: &Arc<PrivateKey>) -> Result<(), Conflict> {
-        if self.state.cluster.is_some() {
-            return Err(Conflict::AlreadyInitialized);
-        }
-        let cluster = Arc::new(Cluster {
-            id,
-            meta: self.meta_created(),
-            sealing_key: sealing_key.public().to_bytes(),
-            task_history_limit: TASK_HISTORY_LIMIT,
-        });
-        self.put(Record::Cluster(ClusterRecord {
-            cluster: Arc::clone(&cluster),
-            sealing_key: Arc::clone(sealing_key),
-        }));
-        self.events.push(Event::ClusterCreated(cluster));
-        Ok(())
     }
 
     fn put(&mut self, record: Record) {

@@ -108,8 +108,8 @@ impl Manager {
 }
 
 fn init_at(n: u8) -> Op {
-    let Op::InitCluster { cluster, sealing_key, node } = init() else { panic!() };
-    Op::InitCluster { cluster, sealing_key, node: secretd_core::node::Node { address: member(n).address, ..node } }
+    let Op::InitCluster { record, node } = init() else { panic!() };
+    Op::InitCluster { record, node: secretd_core::node::Node { address: member(n).address, ..node } }
 }
 
 /// A cluster of `n` managers of which the first leads.

@@ -6,6 +6,8 @@ use secretd_core::time::Version;
 use secretd_proto::id::{NodeId, SecretId, ServiceId, TaskId};
 use secretd_proto::name::{SecretName, ServiceName};
 
+use crate::cluster::JoinSecretRefusal;
+
 /// A kind of object, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ObjectKind {
@@ -131,6 +133,15 @@ pub enum Conflict {
         id: TaskId,
         /// Who reported.
         node: Option<NodeId>,
+    },
+    /// The join token does not count.
+    #[error("the join token is refused: {0}")]
+    JoinToken(JoinSecretRefusal),
+    /// The cluster's record or a node has changed since the proposer read it.
+    #[error("{kind} has changed since it was read: repeat the command")]
+    Changed {
+        /// Cluster or node.
+        kind: ObjectKind,
     },
     /// The task has a node, or has ended.
     #[error("task {id} cannot be assigned: it is {state:?} already")]

@@ -16,6 +16,8 @@ use crate::view::View;
 pub enum Event {
     /// The cluster was founded.
     ClusterCreated(Arc<Cluster>),
+    /// The cluster has another specification, other keys or tokens.
+    ClusterUpdated { old: Arc<Cluster>, new: Arc<Cluster> },
     /// A secret was created.
     SecretCreated(Arc<Secret>),
     /// A secret has another payload or other labels.
@@ -38,6 +40,8 @@ pub enum Event {
     NodeCreated(Arc<Node>),
     /// A node has another state, description or role.
     NodeUpdated { old: Arc<Node>, new: Arc<Node> },
+    /// A node is no part of the cluster any more.
+    NodeRemoved(Arc<Node>),
 }
 
 /// One accepted proposal: its events, and the state after it.

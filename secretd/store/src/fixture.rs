@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use secretd_core::node::{Availability, Node, NodeDescription, NodeState};
+use secretd_core::node::{Availability, ClusterSpec, Node, NodeDescription, NodeState};
 use secretd_core::seam::clock::Clock;
 use secretd_core::secret::{SealedPayload, SecretSpec, SecretVersion};
 use secretd_core::service::{
@@ -18,8 +18,9 @@ use secretd_core::time::{Meta, Timestamp, Version};
 use secretd_proto::id::{ClusterId, NodeId, SecretId, ServiceId, TaskId};
 use secretd_sealing::at_rest::Sealer;
 use secretd_sealing::key::PrivateKey;
-use secretd_sealing::secret::Dek;
+use secretd_sealing::secret::{Dek, KeyBytes};
 
+use crate::cluster::{ClusterRecord, Founding};
 use crate::op::Op;
 use crate::peers::NoPeers;
 use crate::store::Store;
@@ -54,11 +55,19 @@ pub(crate) async fn open(path: &Utf8PathBuf) -> Store {
 }
 
 pub(crate) fn init() -> Op {
-    Op::InitCluster {
-        cluster: ClusterId::from_random([1; 16]),
-        sealing_key: Arc::new(PrivateKey::from_bytes(&[9; 32])),
-        node: node(1),
-    }
+    Op::InitCluster { record: cluster_record(), node: node(1) }
+}
+
+pub(crate) fn cluster_record() -> ClusterRecord {
+    let key = |fill| KeyBytes::new(vec![fill; 16]);
+    let founding = Founding {
+        sealing: PrivateKey::from_bytes(&[9; 32]),
+        root: vec![1, 2, 3],
+        authority: key(7),
+        worker: key(4),
+        manager: key(5),
+    };
+    ClusterRecord::new(ClusterId::from_random([1; 16]), ClusterSpec::default(), founding)
 }
 
 pub(crate) fn node_id(n: u8) -> NodeId {
@@ -75,6 +84,7 @@ pub(crate) fn node(n: u8) -> Node {
         state: NodeState::Ready,
         message: String::new(),
         address: "127.0.0.1:7377".to_owned(),
+        spec_version: Version::default(),
         description: NodeDescription { hostname: format!("host-{n}"), ..NodeDescription::default() },
     }
 }

@@ -7,6 +7,7 @@
 //! Deliberately absent: anything that opens a payload, and policy. Managers decide, the store keeps.
 
 mod apply;
+pub mod cluster;
 #[cfg(test)]
 mod cluster_test;
 pub mod conflict;
@@ -28,6 +29,7 @@ pub mod store;
 pub mod view;
 pub mod watch;
 
+pub use crate::cluster::{ClusterKeys, ClusterRecord, Founding, JoinSecret, JoinSecretRefusal};
 pub use crate::conflict::{Conflict, ObjectKind};
 pub use crate::engine::OpenError;
 pub use crate::event::{Change, Event};
@@ -37,6 +39,7 @@ pub use crate::peers::{Member, PeerError, Peers};
 pub use crate::proposer::{ProposeError, ReadError};
 pub use crate::raft::membership::{Leadership, MemberStatus, MembershipError, keeps_quorum};
 pub use crate::raft::server::{RaftServer, ServeError};
+pub use crate::replica::Replica;
 pub use crate::store::Store;
 pub use crate::view::View;
 pub use crate::watch::Watch;

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secretd_core::node::{Node, NodeDescription, NodeState};
+use secretd_core::node::{Availability, Node, NodeDescription, NodeState};
 use secretd_core::secret::{SealedPayload, SecretSpec, SecretVersion};
 use secretd_core::service::{ServiceSpec, UpdateStatus};
 use secretd_core::task::{Task, TaskState, TaskStatus};
 use secretd_core::time::{Timestamp, Version};
-use secretd_proto::id::{ClusterId, NodeId, SecretId, ServiceId, TaskId};
-use secretd_sealing::key::PrivateKey;
+use secretd_proto::id::{NodeId, SecretId, ServiceId, TaskId};
+use secretd_sealing::secret::KeyBytes;
+
+use crate::cluster::ClusterRecord;
 
 /// One change. `meta` of the objects that it carries is ignored: applying sets it.
 #[derive(Debug, Clone)]
@@ -20,12 +22,25 @@ use secretd_sealing::key::PrivateKey;
 pub enum Op {
     /// Founds the cluster, with its first node. Refused when there is one.
     InitCluster {
-        /// The id that every seal is bound to.
-        cluster: ClusterId,
-        /// Opens what clients seal to the cluster.
-        sealing_key: Arc<PrivateKey>,
+        /// The cluster and its keys.
+        record: ClusterRecord,
         /// The first node.
         node: Node,
+    },
+    /// Replaces the cluster's record. Refused when it has changed since `expect`.
+    UpdateCluster {
+        /// `meta.version` that the change was made from.
+        expect: Version,
+        /// The cluster and its keys from now on.
+        record: ClusterRecord,
+    },
+    /// Records a node that has shown a join token of its role, and counts the use. Refused when the token does not count,
+    /// or the id is taken.
+    AdmitNode {
+        /// The new node.
+        node: Node,
+        /// The secret of the token.
+        secret: Arc<KeyBytes>,
     },
     /// Refused when the id or the name is taken.
     CreateSecret {
@@ -133,6 +148,29 @@ pub enum Op {
         /// Why.
         message: String,
     },
+    /// Sets what operators say of a node. Refused when that has changed since `expect`.
+    SetNodeSpec {
+        /// Which.
+        id: NodeId,
+        /// `spec_version` that the change was made from.
+        expect: Version,
+        /// All its labels.
+        labels: BTreeMap<String, String>,
+        /// Whether it takes tasks.
+        availability: Availability,
+    },
+    /// Says what a node is to be.
+    SetNodeRole {
+        /// Which.
+        id: NodeId,
+        /// Whether it is a manager.
+        manager: bool,
+    },
+    /// Takes a node out of the cluster. Its certificate counts no more.
+    RemoveNode {
+        /// Which.
+        id: NodeId,
+    },
     /// Records what a node says of itself.
     SetNodeDescription {
         /// Which.
@@ -218,6 +256,7 @@ impl Op {
             | Self::CreateService { .. }
             | Self::UpdateService { .. }
             | Self::CreateTask { .. }
+            | Self::AdmitNode { .. }
             | Self::PutNode { .. } => true,
             Self::RemoveSecret { .. }
             | Self::SetUpdateStatus { .. }
@@ -226,6 +265,10 @@ impl Op {
             | Self::SetTaskDesired { .. }
             | Self::AssignTask { .. }
             | Self::RemoveTask { .. }
+            | Self::UpdateCluster { .. }
+            | Self::SetNodeSpec { .. }
+            | Self::SetNodeRole { .. }
+            | Self::RemoveNode { .. }
             | Self::SetNodeStatus { .. }
             | Self::SetNodeDescription { .. } => false,
         }

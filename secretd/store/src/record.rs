@@ -2,6 +2,7 @@
 //!
 //! Reading order: this file (records of the state), [`raft`] (log entries and raft's own records), [`op`] (operations).
 
+mod cluster;
 mod op;
 pub(crate) mod raft;
 #[cfg(test)]
@@ -14,7 +15,6 @@ use prost::Message;
 use secretd_core::secret::{SealedPayload, SecretVersion};
 use secretd_core::wire::WireError;
 use secretd_proto::v1;
-use secretd_sealing::key::PrivateKey;
 use zeroize::Zeroizing;
 
 pub(crate) use self::raft::{
@@ -23,7 +23,7 @@ pub(crate) use self::raft::{
 };
 use crate::failure::StorageFailure;
 use crate::op::PayloadRef;
-use crate::state::{ClusterRecord, KeptPayload, Record, SecretRecord};
+use crate::state::{KeptPayload, Record, SecretRecord};
 
 /// A record of the state.
 pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
@@ -34,10 +34,7 @@ pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
 pub(crate) fn record_message(record: &Record) -> v1::StoredRecord {
     use v1::stored_record::Record as Stored;
     let stored = match record {
-        Record::Cluster(record) => Stored::Cluster(v1::StoredCluster {
-            cluster: Some((*record.cluster).clone().into()),
-            sealing_key: record.sealing_key.expose_bytes().to_vec(),
-        }),
+        Record::Cluster(record) => Stored::Cluster(cluster::to_stored(record)),
         Record::Secret(record) => Stored::Secret(v1::StoredSecret {
             secret: Some((*record.secret).clone().into()),
             payloads: record.payloads.iter().map(|(version, kept)| stored_ref(*version, *kept)).collect(),
@@ -58,10 +55,7 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<Record, StorageFailure> {
 pub(crate) fn record_of(stored: v1::StoredRecord) -> Result<Record, StorageFailure> {
     use v1::stored_record::Record as Stored;
     Ok(match required("record", stored.record)? {
-        Stored::Cluster(stored) => Record::Cluster(ClusterRecord {
-            cluster: Arc::new(required("cluster", stored.cluster)?.try_into().map_err(unknown)?),
-            sealing_key: Arc::new(private_key(stored.sealing_key)?),
-        }),
+        Stored::Cluster(stored) => Record::Cluster(cluster::from_stored(stored)?),
         Stored::Secret(stored) => Record::Secret(Arc::new(SecretRecord {
             secret: Arc::new(required("secret", stored.secret)?.try_into().map_err(unknown)?),
             payloads: stored.payloads.into_iter().map(kept_payload).collect::<BTreeMap<_, _>>(),
@@ -90,13 +84,6 @@ fn stored_ref(version: SecretVersion, kept: KeptPayload) -> v1::StoredPayloadRef
 fn kept_payload(stored: v1::StoredPayloadRef) -> (SecretVersion, KeptPayload) {
     let at = PayloadRef { index: stored.index, slot: stored.slot };
     (SecretVersion(stored.secret_version), KeptPayload { at, length: stored.length })
-}
-
-fn private_key(bytes: Vec<u8>) -> Result<PrivateKey, StorageFailure> {
-    let bytes = Zeroizing::new(bytes);
-    let array: &[u8; 32] =
-        bytes.as_slice().try_into().map_err(|_| unknown(WireError::new("sealing_key", "has not 32 bytes")))?;
-    Ok(PrivateKey::from_bytes(array))
 }
 
 fn message<M: Message + Default>(bytes: &[u8]) -> Result<M, StorageFailure> {

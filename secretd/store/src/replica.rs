@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{CheckIsLeaderError, RaftError};
-use tokio::time::timeout;
+use secretd_proto::id::NodeId;
+use tokio::time::{sleep, timeout};
 
 use crate::engine::Engine;
 use crate::peers::Member;
@@ -18,6 +19,9 @@ use crate::raft::server::RaftServer;
 
 /// How long a read may wait for the majority's word that this manager still leads.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between attempts to have it.
+const READ_RETRY: Duration = Duration::from_millis(20);
 
 /// One member of raft. Clones are handles to the same member.
 #[derive(Clone)]
@@ -43,6 +47,17 @@ impl Replica {
     /// This member's number in raft: drawn with its store, never used twice.
     pub fn member_id(&self) -> u64 {
         self.member
+    }
+
+    /// Which node this is, as far as it is a member.
+    pub fn own_node(&self) -> NodeId {
+        let config = Arc::clone(&self.raft.metrics().borrow().membership_config);
+        config.membership().get_node(&self.member).cloned().unwrap_or_default().node
+    }
+
+    /// Whether the store has ended.
+    pub fn has_stopped(&self) -> bool {
+        self.raft.metrics().borrow().running_state.is_err()
     }
 
     /// What other managers ask of it.
@@ -102,14 +117,20 @@ impl Replica {
         if alone {
             return Ok(()); // nobody else can have acknowledged anything
         }
-        match timeout(READ_TIMEOUT, self.raft.ensure_linearizable()).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to)))) => {
-                Err(ProposeError::NotLeader(to.leader_node))
+        let confirmed = async {
+            loop {
+                match self.raft.ensure_linearizable().await {
+                    Ok(_) => return Ok(()),
+                    // Others may be away for a moment.
+                    Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => sleep(READ_RETRY).await,
+                    Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
+                        return Err(ProposeError::NotLeader(to.leader_node));
+                    }
+                    Err(RaftError::Fatal(_)) => return Err(ProposeError::Closed),
+                }
             }
-            Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => Err(self.no_quorum()),
-            Ok(Err(RaftError::Fatal(_))) => Err(ProposeError::Closed),
-        }
+        };
+        timeout(READ_TIMEOUT, confirmed).await.unwrap_or_else(|_| Err(self.no_quorum()))
     }
 
     /// What a caller is told when too few managers answer.

@@ -6,26 +6,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
-use secretd_core::node::{Cluster, Node};
+use secretd_core::node::Node;
 use secretd_core::secret::{Secret, SecretVersion};
 use secretd_core::service::Service;
 use secretd_core::task::Task;
 use secretd_core::time::Version;
 use secretd_proto::id::{NodeId, SecretId, ServiceId, TaskId};
 use secretd_proto::name::{SecretName, ServiceName};
-use secretd_sealing::key::PrivateKey;
 
+use crate::cluster::ClusterRecord;
 use crate::op::PayloadRef;
 
 type Map<K, V> = RedBlackTreeMapSync<K, V>;
 type Set<T> = RedBlackTreeSetSync<T>;
-
-/// The cluster's record, with the key that only the store keeps.
-#[derive(Debug, Clone)]
-pub(crate) struct ClusterRecord {
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) sealing_key: Arc<PrivateKey>,
-}
 
 /// A secret, and where the payloads are that are kept of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -114,6 +114,11 @@ impl Store {
         self.replica.as_ref()
     }
 
+    /// Whether what happens in the cluster is decided here. A store in memory has nobody else.
+    pub fn leads(&self) -> bool {
+        self.replica.as_ref().is_none_or(|replica| replica.leadership().leads)
+    }
+
     /// Waits until the disk or the engine has failed. From then on every proposal is refused, until the store is opened
     /// again: the process had best end.
     pub async fn failed(&self) -> Arc<StorageFailure> {

@@ -11,6 +11,7 @@ use secretd_proto::id::{NodeId, SecretId, ServiceId, TaskId};
 use secretd_proto::name::{SecretName, ServiceName};
 use secretd_sealing::key::PrivateKey;
 
+use crate::cluster::ClusterRecord;
 use crate::op::PayloadRef;
 use crate::state::State;
 
@@ -39,7 +40,12 @@ impl View {
 
     /// The key that opens what clients seal to the cluster.
     pub fn sealing_key(&self) -> Option<Arc<PrivateKey>> {
-        self.0.cluster.as_ref().map(|record| Arc::clone(&record.sealing_key))
+        self.0.cluster.as_ref().map(|record| Arc::clone(&record.keys.sealing))
+    }
+
+    /// The cluster with its keys.
+    pub fn cluster_record(&self) -> Option<&ClusterRecord> {
+        self.0.cluster.as_ref()
     }
 
     /// A secret by its id.

@@ -3,24 +3,58 @@
 use std::time::Duration;
 
 use clap::Args;
-use secretd_proto::v1::InitClusterRequest;
+use secretd_proto::v1::{InitClusterRequest, node};
 use serde_json::json;
 
+use super::settings::Settings;
 use crate::cmd::Context;
 use crate::failure::Failure;
 use crate::output;
+use crate::parse::availability;
 
 /// How long a daemon may take to start: this command often comes right after it.
 const START: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
-pub(crate) struct Init {}
+pub(crate) struct Init {
+    /// Where other nodes reach this one: ip|interface, with :port if wanted; needed where the node has more than one address
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    advertise_addr: String,
+    /// Whether this node takes tasks: active, pause or drain
+    #[arg(long, value_name = "AVAILABILITY", default_value = "active", value_parser = availability::parse)]
+    availability: node::Availability,
+    /// Where this node listens: ip|interface, with :port if wanted; every address and port 7377 unless given
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    listen_addr: String,
+    #[command(flatten)]
+    settings: Settings,
+}
 
-pub(crate) async fn run(context: &Context, Init {}: &Init) -> Result<u8, Failure> {
-    let mut control = context.host.control_within(START).await?;
-    let cluster = control.init_cluster(InitClusterRequest {}).await?.into_inner();
-    let plain = format!("Cluster initialized: node {} is now a manager.", cluster.node_id);
-    let value = json!({ "ID": cluster.cluster_id, "NodeID": cluster.node_id });
+pub(crate) async fn run(context: &Context, args: Init) -> Result<u8, Failure> {
+    let request = InitClusterRequest {
+        advertise: args.advertise_addr,
+        listen: args.listen_addr,
+        spec: Some(args.settings.spec()),
+        availability: args.availability.into(),
+        ..InitClusterRequest::default()
+    };
+    let mut local = context.host.local_within(START).await?;
+    let cluster = local.init_cluster(request).await?.into_inner();
+    let mut plain = format!("Cluster initialized: current node ({}) is now a manager.", cluster.node_id);
+    if cluster.address.is_empty() {
+        // It was founded without an address that others could come to.
+    } else {
+        plain += &format!(
+            "\n\nTo add a worker to this cluster, run the following command:\n\n    sctl cluster join --token {} {}\n\nTo add a manager to this cluster, run 'sctl cluster join-token manager' and follow the instructions.",
+            cluster.worker_token, cluster.address
+        );
+    }
+    let value = json!({
+        "ID": cluster.cluster_id,
+        "NodeID": cluster.node_id,
+        "Address": cluster.address,
+        "WorkerToken": cluster.worker_token,
+    });
     output::bytes(context.format.object(&plain, &value)?.as_bytes())?;
     Ok(0)
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use secretd_proto::v1::GetNodeRequest;
 
+use super::named;
 use crate::cmd::Context;
 use crate::cmd::inspection::Inspection;
 use crate::cmd::outcomes::Outcomes;
@@ -20,11 +21,14 @@ pub(crate) struct Inspect {
 
 pub(crate) async fn run(context: &Context, args: Inspect) -> Result<u8, Failure> {
     let format = args.inspection.format.of(context)?;
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let mut outcomes = Outcomes::new(context);
     let mut objects = Vec::new();
     for reference in args.nodes {
-        let found = control.get_node(GetNodeRequest { reference }).await.map_err(Failure::from);
+        let found = match named(context, &reference).await {
+            Ok(reference) => control.get_node(GetNodeRequest { reference }).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
         objects.extend(outcomes.take(found).and_then(|found| found.into_inner().node).map(|of| node::object(&of)));
     }
     args.inspection.show(&format, &objects, &outcomes)

@@ -3,6 +3,7 @@
 use clap::Args;
 use secretd_proto::v1::{Filter, ListNodesRequest};
 
+use super::named;
 use crate::cmd::Context;
 use crate::failure::Failure;
 use crate::format::Format;
@@ -21,14 +22,15 @@ pub(crate) struct Ls {
 }
 
 pub(crate) async fn run(context: &Context, args: Ls) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let listed = control.list_nodes(ListNodesRequest { filters: args.filters }).await?.into_inner();
     if args.quiet {
         output::bytes(listed.nodes.iter().map(|node| format!("{}\n", node.id)).collect::<String>().as_bytes())?;
         return Ok(0);
     }
     let mark = matches!(context.format, Format::Table | Format::TableTemplate(_));
-    let rows: Vec<_> = listed.nodes.iter().map(|of| node::row(of, &listed.self_id, mark)).collect();
+    let own = named(context, "self").await?;
+    let rows: Vec<_> = listed.nodes.iter().map(|of| node::row(of, &own, mark)).collect();
     output::bytes(context.format.list(&node::COLUMNS, &node::MORE, &rows)?.as_bytes())?;
     Ok(0)
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use secretd_proto::v1::{Filter, GetNodeRequest};
 
+use super::named;
 use crate::cmd::Context;
 use crate::cmd::outcomes::Outcomes;
 use crate::cmd::task_list::TaskList;
@@ -18,11 +19,14 @@ pub(crate) struct Ps {
 }
 
 pub(crate) async fn run(context: &Context, args: Ps) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let mut outcomes = Outcomes::new(context);
     let mut found = Vec::new();
     for reference in args.nodes {
-        let node = control.get_node(GetNodeRequest { reference }).await.map_err(Failure::from);
+        let node = match named(context, &reference).await {
+            Ok(reference) => control.get_node(GetNodeRequest { reference }).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
         let node = outcomes.take(node).and_then(|node| node.into_inner().node);
         found.extend(node.map(|node| Filter { key: "node".to_owned(), value: node.id }));
     }

@@ -30,7 +30,7 @@ pub(crate) async fn run(context: &Context, args: Create) -> Result<u8, Failure> 
     let name: SecretName = args.name.parse().map_err(Failure::invalid)?;
     seal::protect_memory()?;
     let plaintext = seal::read(&args.source)?;
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let id = SecretId::random();
     let (length, payload) = seal::seal(&mut control, id, 1, name.as_str(), plaintext).await?;
     let spec = SecretSpec { name: name.into(), labels: args.labels.into_iter().collect() };

@@ -20,7 +20,7 @@ pub(crate) struct Ls {
 }
 
 pub(crate) async fn run(context: &Context, args: Ls) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let mut secrets = control.list_secrets(ListSecretsRequest { filters: args.filters }).await?.into_inner().secrets;
     secrets.sort_by_cached_key(|secret| secret.spec.as_ref().map(|spec| spec.name.clone()));
     if args.quiet {

@@ -20,7 +20,7 @@ pub(crate) struct Rm {
 }
 
 pub(crate) async fn run(context: &Context, args: Rm) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let mut outcomes = Outcomes::new(context);
     for reference in args.secrets {
         let removed =

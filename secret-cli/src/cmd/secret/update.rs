@@ -43,7 +43,7 @@ pub(crate) async fn run(context: &Context, args: Update) -> Result<u8, Failure> 
         }
         None => None,
     };
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let secret = current(&mut control, args.secret).await?;
     let id = secret.id.parse().map_err(Failure::failed)?;
     let spec = secret.spec.unwrap_or_default();

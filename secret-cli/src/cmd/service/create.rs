@@ -81,7 +81,7 @@ pub(crate) async fn run(context: &Context, mut args: Create) -> Result<u8, Failu
     let env = environment::variables(&args.env_files, &args.env)?;
     let (requests, waiting) = (std::mem::take(&mut args.secrets), args.waiting);
     let mut spec = args.into_spec(env);
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     container(&mut spec).secrets = grants::resolve(&mut control, &requests).await?;
     let created = control.create_service(CreateServiceRequest { spec: Some(spec) }).await?.into_inner();
     for warning in &created.warnings {

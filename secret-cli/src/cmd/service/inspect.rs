@@ -20,7 +20,7 @@ pub(crate) struct Inspect {
 
 pub(crate) async fn run(context: &Context, args: Inspect) -> Result<u8, Failure> {
     let format = args.inspection.format.of(context)?;
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let mut outcomes = Outcomes::new(context);
     let mut objects = Vec::new();
     for reference in args.services {

@@ -52,7 +52,7 @@ fn tail(text: &str) -> Result<i64, String> {
 }
 
 pub(crate) async fn run(context: &Context, args: Logs) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let slots = slots(&mut control, &args).await?;
     let request = ServiceLogsRequest {
         reference: args.reference.clone(),

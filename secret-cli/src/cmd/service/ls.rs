@@ -20,7 +20,7 @@ pub(crate) struct Ls {
 }
 
 pub(crate) async fn run(context: &Context, args: Ls) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let services = control.list_services(ListServicesRequest { filters: args.filters }).await?.into_inner().services;
     if args.quiet {
         let ids =

@@ -19,7 +19,7 @@ pub(crate) struct Ps {
 }
 
 pub(crate) async fn run(context: &Context, args: Ps) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let mut outcomes = Outcomes::new(context);
     let mut found = Vec::new();
     for reference in &args.services {

@@ -17,7 +17,7 @@ pub(crate) struct Rm {
 }
 
 pub(crate) async fn run(context: &Context, args: Rm) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let mut outcomes = Outcomes::new(context);
     for reference in args.services {
         let removed = control.remove_service(RemoveServiceRequest { reference: reference.clone() }).await;

@@ -17,7 +17,7 @@ pub(crate) struct Rollback {
 }
 
 pub(crate) async fn run(context: &Context, args: Rollback) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let service = update::find(&mut control, &args.service).await?;
     let name = service.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
     update::send(context, &mut control, &name, update::rollback(&service)).await?;

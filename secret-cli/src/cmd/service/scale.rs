@@ -33,7 +33,7 @@ fn target(text: &str) -> Result<(String, u64), String> {
 }
 
 pub(crate) async fn run(context: &Context, args: Scale) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let mut outcomes = Outcomes::new(context);
     let mut scaled = Vec::new();
     for (service, replicas) in args.targets {

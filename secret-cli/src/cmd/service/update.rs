@@ -104,7 +104,7 @@ struct Lists {
 }
 
 pub(crate) async fn run(context: &Context, args: Update) -> Result<u8, Failure> {
-    let mut control = context.host.control().await?;
+    let mut control = context.control().await?;
     let service = find(&mut control, &args.service).await?;
     let (waiting, is_rollback) = (args.waiting, args.rollback);
     let before = service.spec.clone().unwrap_or_default();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::Stream;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use secretd_agent::{Agent, Deps};
+use secretd_agent::{Agent, Deps, Managers};
 use secretd_core::fake::clock::FakeClock;
 use secretd_core::fake::runtime::FakeRuntime;
 use secretd_core::fake::secret_mount::FakeSecretMount;
@@ -22,7 +22,8 @@ use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
-use tonic::transport::{Endpoint, Server, Uri};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tonic::{Request, Response, Status, Streaming};
 
 /// The secret-fs key of the first run.
@@ -68,7 +69,7 @@ impl Dispatcher for Manager {
         self.heard.send_modify(|heard| heard.sessions += 1);
         let (sender, receiver) = mpsc::unbounded_channel();
         let heartbeat = Some(prost_types::Duration { seconds: 5, nanos: 0 });
-        let first = v1::SessionMessage { session_id: "session".to_owned(), heartbeat, work: None };
+        let first = v1::SessionMessage { session_id: "session".to_owned(), heartbeat, ..Default::default() };
         sender.send(Ok(first)).unwrap();
         self.lines.lock().session = Some(sender);
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(receiver))))
@@ -76,6 +77,10 @@ impl Dispatcher for Manager {
 
     async fn heartbeat(&self, _: Request<v1::HeartbeatRequest>) -> Result<Response<v1::HeartbeatResponse>, Status> {
         Ok(Response::new(v1::HeartbeatResponse {}))
+    }
+
+    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        Ok(Response::new(v1::LeaveResponse {}))
     }
 
     async fn assignments(
@@ -157,7 +162,7 @@ impl Manager {
     /// Asks for work.
     pub(crate) fn ask(&self, work: v1::work_request::Work) {
         let request = v1::WorkRequest { work_id: "work".to_owned(), work: Some(work) };
-        let message = v1::SessionMessage { session_id: String::new(), heartbeat: None, work: Some(request) };
+        let message = v1::SessionMessage { work: Some(request), ..Default::default() };
         self.lines.lock().session.as_ref().unwrap().send(Ok(message)).unwrap();
     }
 
@@ -213,6 +218,8 @@ pub(crate) struct World {
     pub(crate) mount: FakeSecretMount,
     pub(crate) description: watch::Sender<NodeDescription>,
     node: NodeId,
+    /// Cancelled when the node leaves the cluster.
+    pub(crate) leave: CancellationToken,
     tasks: JoinSet<()>,
 }
 
@@ -226,6 +233,7 @@ impl World {
             mount,
             description: watch::Sender::new(description(KEY)),
             node: NodeId::from_random([9; 16]),
+            leave: CancellationToken::new(),
             tasks: JoinSet::new(),
         }
     }
@@ -246,7 +254,9 @@ impl World {
         self.tasks.spawn(async move { server.serve_with_incoming(ReceiverStream::new(incoming)).await.unwrap() });
         let agent = Agent::new(Deps {
             node: self.node,
-            channel: Endpoint::from_static("http://manager").connect_with_connector_lazy(connector),
+            managers: Arc::new(OneManager(
+                Endpoint::from_static("http://manager").connect_with_connector_lazy(connector),
+            )),
             description: self.description.subscribe(),
             runtime: Arc::new(self.runtime.clone()),
             secret_mount: Arc::new(self.mount.clone()),
@@ -254,7 +264,7 @@ impl World {
             connected: watch::Sender::new(false),
         });
         let agent = agent.await.unwrap();
-        self.tasks.spawn(async move { match agent.run().await {} });
+        self.tasks.spawn(agent.run(self.leave.clone()));
     }
 
     /// A started world.
@@ -287,6 +297,18 @@ impl World {
         }
         panic!("it does not come about");
     }
+}
+
+/// The one manager there is.
+#[derive(Debug)]
+struct OneManager(Channel);
+
+impl Managers for OneManager {
+    fn channel(&self, _: Option<&str>) -> Channel {
+        self.0.clone()
+    }
+
+    fn told(&self, _: v1::Membership) {}
 }
 
 fn description(key: &[u8]) -> NodeDescription {

@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 
 use secretd_proto::v1;
 
-use super::{WireError, known, parse, required};
-use crate::node::{Availability, Cluster, Node, NodeDescription, NodeState, SecretsStatus};
+use super::{WireError, duration_from_wire, duration_to_wire, known, parse, required};
+use crate::node::{Availability, Cluster, ClusterSpec, Node, NodeDescription, NodeState, SecretsStatus};
+use crate::time::Version;
 
 impl From<Node> for v1::Node {
     /// Whether the node leads is not part of its record: who answers sets it.
     fn from(node: Node) -> Self {
-        let availability = match node.availability {
-            Availability::Active => v1::node::Availability::Active,
-            Availability::Pause => v1::node::Availability::Pause,
-            Availability::Drain => v1::node::Availability::Drain,
-        };
         let state = match node.state {
             NodeState::Unknown => v1::node::State::Unknown,
             NodeState::Ready => v1::node::State::Ready,
@@ -25,13 +21,15 @@ impl From<Node> for v1::Node {
             id: node.id.to_string(),
             meta: Some(node.meta.into()),
             labels: node.labels.into_iter().collect(),
-            availability: availability.into(),
+            availability: v1::node::Availability::from(node.availability).into(),
             manager: node.manager,
             leader: false,
+            reachability: v1::node::Reachability::None.into(),
             state: state.into(),
             message: node.message,
             address: node.address,
             description: Some(node.description.into()),
+            spec_version: node.spec_version.0,
         }
     }
 }
@@ -43,11 +41,7 @@ impl TryFrom<v1::Node> for Node {
             id: parse("id", &node.id)?,
             meta: required("meta", node.meta)?.into(),
             labels: BTreeMap::from_iter(node.labels),
-            availability: match known("availability", node.availability)? {
-                v1::node::Availability::Active => Availability::Active,
-                v1::node::Availability::Pause => Availability::Pause,
-                v1::node::Availability::Drain => Availability::Drain,
-            },
+            availability: known::<v1::node::Availability>("availability", node.availability)?.into(),
             manager: node.manager,
             state: match known("state", node.state)? {
                 v1::node::State::Unknown => NodeState::Unknown,
@@ -58,7 +52,28 @@ impl TryFrom<v1::Node> for Node {
             message: node.message,
             address: node.address,
             description: node.description.map(NodeDescription::from).unwrap_or_default(),
+            spec_version: Version(node.spec_version),
         })
+    }
+}
+
+impl From<Availability> for v1::node::Availability {
+    fn from(availability: Availability) -> Self {
+        match availability {
+            Availability::Active => Self::Active,
+            Availability::Pause => Self::Pause,
+            Availability::Drain => Self::Drain,
+        }
+    }
+}
+
+impl From<v1::node::Availability> for Availability {
+    fn from(availability: v1::node::Availability) -> Self {
+        match availability {
+            v1::node::Availability::Active => Self::Active,
+            v1::node::Availability::Pause => Self::Pause,
+            v1::node::Availability::Drain => Self::Drain,
+        }
     }
 }
 
@@ -132,8 +147,33 @@ impl From<Cluster> for v1::Cluster {
             id: cluster.id.to_string(),
             meta: Some(cluster.meta.into()),
             sealing_key: cluster.sealing_key.to_vec(),
-            task_history_limit: cluster.task_history_limit,
+            spec: Some(cluster.spec.into()),
+            roots: cluster.roots,
         }
+    }
+}
+
+impl From<ClusterSpec> for v1::ClusterSpec {
+    fn from(spec: ClusterSpec) -> Self {
+        Self {
+            task_history_limit: Some(spec.task_history_limit),
+            heartbeat: Some(duration_to_wire(spec.heartbeat)),
+            cert_expiry: Some(duration_to_wire(spec.cert_expiry)),
+            autolock: spec.autolock,
+        }
+    }
+}
+
+impl TryFrom<v1::ClusterSpec> for ClusterSpec {
+    type Error = WireError;
+    fn try_from(spec: v1::ClusterSpec) -> Result<Self, WireError> {
+        let default = Self::default();
+        Ok(Self {
+            task_history_limit: spec.task_history_limit.unwrap_or(default.task_history_limit),
+            heartbeat: duration_from_wire("heartbeat", spec.heartbeat, default.heartbeat)?,
+            cert_expiry: duration_from_wire("cert_expiry", spec.cert_expiry, default.cert_expiry)?,
+            autolock: spec.autolock,
+        })
     }
 }
 
@@ -145,7 +185,8 @@ impl TryFrom<v1::Cluster> for Cluster {
             id: parse("id", &cluster.id)?,
             meta: required("meta", cluster.meta)?.into(),
             sealing_key: sealing_key.map_err(|_| WireError::new("sealing_key", "must have 32 bytes"))?,
-            task_history_limit: cluster.task_history_limit,
+            spec: cluster.spec.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+            roots: cluster.roots,
         })
     }
 }

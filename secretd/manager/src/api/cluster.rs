@@ -1,70 +1,67 @@
-//! The cluster itself: founding it, what it is, and the key to seal to.
+//! The cluster itself: what it is, what operators change of it, and the key to seal to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secretd_core::node::{Availability, Node, NodeState};
-use secretd_core::task::TaskState;
-use secretd_core::time::Meta;
-use secretd_proto::code::Code;
-use secretd_proto::id::{ClusterId, NodeId};
+use secretd_core::node::{Cluster, ClusterSpec};
+use secretd_core::wire::duration_from_wire;
 use secretd_proto::v1;
-use secretd_sealing::key::PrivateKey;
-use secretd_store::Op;
+use secretd_store::{ClusterRecord, Op};
 
 use super::Context;
-use crate::audit::{Peer, record};
-use crate::manager::local_node;
+use super::unlock_key;
+use crate::audit::record;
+use crate::caller::Caller;
+use crate::found::check_spec;
 use crate::refusal::Refusal;
 
-pub(super) async fn init_cluster(
-    context: &Context,
-    peer: Option<Peer>,
-    _: v1::InitClusterRequest,
-) -> Result<v1::InitClusterResponse, Refusal> {
-    let (cluster, node_id) = (ClusterId::random(), NodeId::random());
-    let node = Node {
-        id: node_id,
-        meta: Meta::default(),
-        labels: BTreeMap::new(),
-        availability: Availability::Active,
-        manager: true,
-        state: NodeState::Unknown,
-        message: "its agent has not connected yet".to_owned(),
-        address: "127.0.0.1:7377".to_owned(),
-        description: context.facts.borrow().description.clone(),
+pub(super) fn get_cluster(context: &Context, _: v1::GetClusterRequest) -> Result<v1::GetClusterResponse, Refusal> {
+    let view = context.view()?;
+    let members = context.store.replica().map(|replica| replica.members()).unwrap_or_default();
+    let manager = |status: secretd_store::MemberStatus| v1::Manager {
+        node_id: status.member.node.to_string(),
+        address: status.member.address,
+        leader: status.leader,
+        reachable: status.reachable.unwrap_or(false),
+        voter: status.voter,
     };
-    let sealing_key = PrivateKey::generate().map_err(|error| Refusal::new(Code::Internal, error))?;
-    let sealing_key = Arc::new(sealing_key);
-    let outcome = context.store.propose(vec![Op::InitCluster { cluster, sealing_key, node }]).await;
-    record(peer, "cluster.init", cluster, outcome.map_err(Refusal::from))?;
-    Ok(v1::InitClusterResponse { cluster_id: cluster.to_string(), node_id: node_id.to_string() })
+    let cluster = view.cluster().map(|cluster| Cluster::clone(cluster).into());
+    Ok(v1::GetClusterResponse { cluster, managers: members.into_iter().map(manager).collect() })
 }
 
-pub(super) fn info(context: &Context, _: v1::GetInfoRequest) -> Result<v1::GetInfoResponse, Refusal> {
-    let view = context.store.view();
-    let facts = context.facts.borrow().clone();
-    let node = local_node(&view);
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let running = view.tasks().filter(|task| task.status.state == TaskState::Running);
-    let state = if view.cluster().is_some() { "active" } else { "inactive" };
-    let described = node.map_or_else(|| facts.description.clone(), |node| node.description.clone());
-    Ok(v1::GetInfoResponse {
-        server_version: context.version.clone(),
-        node_id: node.map(|node| node.id.to_string()).unwrap_or_default(),
-        cluster_id: view.cluster().map(|cluster| cluster.id.to_string()).unwrap_or_default(),
-        cluster_state: state.to_owned(),
-        manager: node.is_some_and(|node| node.manager),
-        managers: count(view.nodes().filter(|node| node.manager).count()),
-        nodes: count(view.nodes().count()),
-        services: count(view.services().count()),
-        secrets: count(view.secrets().count()),
-        tasks_running: count(running.count()),
-        warnings: facts.warnings.iter().chain(&described.secrets.weaknesses).cloned().collect(),
-        node: Some(described.into()),
-        data_dir: facts.data_dir,
-        run_dir: facts.run_dir,
-    })
+pub(super) async fn update_cluster(
+    context: &Context,
+    caller: Option<Caller>,
+    request: v1::UpdateClusterRequest,
+) -> Result<v1::UpdateClusterResponse, Refusal> {
+    let view = context.view()?;
+    let old = view.cluster_record().cloned().ok_or_else(Refusal::not_initialized)?;
+    let id = old.cluster.id;
+    let outcome = async {
+        let known = &old.cluster.spec;
+        let spec = ClusterSpec {
+            task_history_limit: request.task_history_limit.unwrap_or(known.task_history_limit),
+            heartbeat: duration_from_wire("heartbeat", request.heartbeat, known.heartbeat)?,
+            cert_expiry: duration_from_wire("cert_expiry", request.cert_expiry, known.cert_expiry)?,
+            autolock: request.autolock.unwrap_or(known.autolock),
+        };
+        check_spec(&spec)?;
+        let mut keys = old.keys.clone();
+        if spec.autolock != known.autolock {
+            keys = unlock_key::switched(keys, spec.autolock)?;
+        }
+        let unlock_key = match (spec.autolock && !known.autolock, &keys.unlock) {
+            (true, Some(key)) => unlock_key::shown(key),
+            (_, _) => String::new(),
+        };
+        let expect = secretd_core::time::Version(request.version);
+        let cluster = Arc::new(Cluster { spec, ..Cluster::clone(&old.cluster) });
+        let op = Op::UpdateCluster { expect, record: ClusterRecord { cluster, keys } };
+        context.store.propose(vec![op]).await?;
+        Ok(unlock_key)
+    };
+    let unlock_key = record(caller, "cluster.update", id, outcome.await)?;
+    let cluster = context.store.view().cluster().map(|cluster| Cluster::clone(cluster).into());
+    Ok(v1::UpdateClusterResponse { cluster, unlock_key })
 }
 
 pub(super) fn sealing_key(

@@ -12,14 +12,15 @@ use secretd_store::View;
 use tonic::{Status, Streaming};
 
 use super::{Context, Messages, services, tasks};
-use crate::audit::{Peer, record};
+use crate::audit::record;
+use crate::caller::Caller;
 use crate::dispatch::broker::{Joined, failure};
 use crate::orchestrate::slot::is_live;
 use crate::refusal::Refusal;
 
 pub(super) async fn start(
     context: &Context,
-    peer: Option<Peer>,
+    peer: Option<Caller>,
     mut input: Streaming<v1::ExecInput>,
 ) -> Result<Messages<v1::ExecOutput>, Status> {
     let first = input.message().await?.and_then(|first| first.input);

@@ -1,27 +1,36 @@
-//! Nodes: where tasks run, and how secrets are protected there.
+//! Nodes: where tasks run, how secrets are protected there, and which of them are managers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use secretd_core::node::Node;
+use secretd_core::node::{Availability, Node, NodeState};
+use secretd_core::time::Version;
+use secretd_proto::code::Code;
+use secretd_proto::id::NodeId;
 use secretd_proto::v1;
-use secretd_store::View;
+use secretd_store::{MemberStatus, Op, View, keeps_quorum};
 
 use super::Context;
+use crate::audit::record;
+use crate::caller::Caller;
 use crate::filter::Filters;
-use crate::manager::local_node;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 
+/// How long a demotion is waited for.
+const DEMOTION: Duration = Duration::from_secs(10);
+/// Raft tells of other members by its metrics alone, which change with every entry.
+const POLL: Duration = Duration::from_millis(5);
+
 pub(super) fn get_node(context: &Context, request: &v1::GetNodeRequest) -> Result<v1::GetNodeResponse, Refusal> {
     let view = context.view()?;
-    Ok(v1::GetNodeResponse { node: Some(to_wire(find(&view, &request.reference)?)) })
+    let node = find(&view, &request.reference)?;
+    Ok(v1::GetNodeResponse { node: Some(to_wire(node, &members(context))) })
 }
 
-/// The node that a reference means; `self` is this one.
+/// The node that a reference means.
 pub(super) fn find<'a>(view: &'a View, reference: &str) -> Result<&'a Arc<Node>, Refusal> {
-    if reference == "self" {
-        return local_node(view).ok_or_else(Refusal::not_initialized);
-    }
     let candidates = view.nodes().map(|node| (node.id, node.description.hostname.as_str(), node));
     resolve(Kind::Node, reference, candidates)
 }
@@ -39,11 +48,118 @@ pub(super) fn list_nodes(context: &Context, request: v1::ListNodesRequest) -> Re
     });
     let mut nodes: Vec<&Arc<Node>> = chosen.collect();
     nodes.sort_by(|a, b| (&a.description.hostname, a.id).cmp(&(&b.description.hostname, b.id)));
-    let self_id = local_node(&view).map(|node| node.id.to_string()).unwrap_or_default();
-    Ok(v1::ListNodesResponse { nodes: nodes.into_iter().map(to_wire).collect(), self_id })
+    let members = members(context);
+    Ok(v1::ListNodesResponse { nodes: nodes.into_iter().map(|node| to_wire(node, &members)).collect() })
 }
 
-fn to_wire(node: &Arc<Node>) -> v1::Node {
-    // The store has one voter, which leads.
-    v1::Node { leader: node.manager, ..Node::clone(node).into() }
+pub(super) async fn update_node(
+    context: &Context,
+    caller: Option<Caller>,
+    request: v1::UpdateClusterNodeRequest,
+) -> Result<v1::UpdateClusterNodeResponse, Refusal> {
+    let view = context.view()?;
+    let node = Arc::clone(find(&view, &request.reference)?);
+    let id = node.id;
+    let outcome = async {
+        let mut ops = Vec::new();
+        if request.availability.is_some() || request.replace_labels {
+            let availability = match request.availability {
+                Some(availability) => v1::node::Availability::try_from(availability)
+                    .map(Availability::from)
+                    .map_err(|_| Refusal::invalid("the availability is not known"))?,
+                None => node.availability,
+            };
+            let labels: BTreeMap<String, String> = match request.replace_labels {
+                true => request.labels.into_iter().collect(),
+                false => node.labels.clone(),
+            };
+            ops.push(Op::SetNodeSpec { id, expect: Version(request.spec_version), labels, availability });
+        }
+        if let Some(manager) = request.manager.filter(|manager| *manager != node.manager) {
+            if !manager {
+                check_demotion(&view, &node, &members(context))?;
+            }
+            ops.push(Op::SetNodeRole { id, manager });
+        }
+        context.store.propose(ops).await.map_err(Refusal::from)
+    };
+    record(caller, "node.update", id, outcome.await)?;
+    if request.manager == Some(false) {
+        without_vote(context, id).await;
+    }
+    let node = context.store.view().node(&id).map(|node| to_wire(node, &members(context)));
+    Ok(v1::UpdateClusterNodeResponse { node })
+}
+
+/// Waits until a demoted manager has no vote any more, so that it may be stopped: for a while, because the change goes on
+/// by itself.
+async fn without_vote(context: &Context, id: NodeId) {
+    let Some(replica) = context.store.replica() else { return };
+    let gone = async {
+        while replica.leadership().leads && members(context).iter().any(|status| status.member.node == id) {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    let _ = tokio::time::timeout(DEMOTION, gone).await;
+}
+
+/// A manager may go when a majority of the rest answers.
+fn check_demotion(view: &View, node: &Node, members: &[MemberStatus]) -> Result<(), Refusal> {
+    if view.nodes().filter(|node| node.manager).count() == 1 {
+        return Err(Refusal::new(Code::InUse, "attempting to demote the last manager of the cluster"));
+    }
+    let is_member = members.iter().any(|status| status.voter && status.member.node == node.id);
+    if is_member && !keeps_quorum(members, node.id) {
+        let message = "can't remove this manager: too few of the others answer, and the cluster would lose its quorum";
+        return Err(Refusal::new(Code::NoQuorum, message));
+    }
+    Ok(())
+}
+
+pub(super) async fn remove_node(
+    context: &Context,
+    caller: Option<Caller>,
+    request: v1::RemoveNodeRequest,
+) -> Result<v1::RemoveNodeResponse, Refusal> {
+    let view = context.view()?;
+    let node = Arc::clone(find(&view, &request.reference)?);
+    let outcome = async {
+        check_removal(&node, &members(context), request.force)?;
+        context.store.propose(vec![Op::RemoveNode { id: node.id }]).await.map_err(Refusal::from)
+    };
+    record(caller, "node.remove", node.id, outcome.await)?;
+    Ok(v1::RemoveNodeResponse { id: node.id.to_string() })
+}
+
+fn check_removal(node: &Node, members: &[MemberStatus], force: bool) -> Result<(), Refusal> {
+    let name = &node.description.hostname;
+    if node.manager || members.iter().any(|status| status.member.node == node.id) {
+        let message =
+            format!("node {name} is a manager: demote it with \"sctl node demote {name}\" before it is removed");
+        return Err(Refusal::new(Code::InUse, message));
+    }
+    if node.state == NodeState::Ready && !force {
+        let message = format!("node {name} is not down and can't be removed: stop it, or give --force");
+        return Err(Refusal::new(Code::InUse, message));
+    }
+    Ok(())
+}
+
+fn members(context: &Context) -> Vec<MemberStatus> {
+    context.store.replica().map(|replica| replica.members()).unwrap_or_default()
+}
+
+fn to_wire(node: &Arc<Node>, members: &[MemberStatus]) -> v1::Node {
+    let member = members.iter().find(|status| status.member.node == node.id);
+    let reachability = match (node.manager, member) {
+        (false, _) => v1::node::Reachability::None,
+        (true, Some(status)) if status.reachable == Some(true) => v1::node::Reachability::Reachable,
+        (true, Some(_)) => v1::node::Reachability::Unreachable,
+        (true, None) => v1::node::Reachability::Unknown,
+    };
+    v1::Node {
+        leader: member.is_some_and(|status| status.leader),
+        reachability: reachability.into(),
+        ..Node::clone(node).into()
+    }
 }

@@ -13,7 +13,8 @@ use secretd_store::{Conflict, Op, ProposeError, View};
 
 use super::Context;
 use super::services::begun;
-use crate::audit::{Peer, record};
+use crate::audit::record;
+use crate::caller::Caller;
 use crate::filter::Filters;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
@@ -21,7 +22,7 @@ use crate::validate::payload;
 
 pub(super) async fn create_secret(
     context: &Context,
-    peer: Option<Peer>,
+    peer: Option<Caller>,
     request: v1::CreateSecretRequest,
 ) -> Result<v1::CreateSecretResponse, Refusal> {
     context.view()?;
@@ -39,7 +40,7 @@ pub(super) async fn create_secret(
 
 pub(super) async fn update_secret(
     context: &Context,
-    peer: Option<Peer>,
+    peer: Option<Caller>,
     request: v1::UpdateSecretRequest,
 ) -> Result<v1::UpdateSecretResponse, Refusal> {
     let view = context.view()?;
@@ -106,7 +107,7 @@ pub(super) fn list_secrets(
 
 pub(super) async fn remove_secret(
     context: &Context,
-    peer: Option<Peer>,
+    peer: Option<Caller>,
     request: v1::RemoveSecretRequest,
 ) -> Result<v1::RemoveSecretResponse, Refusal> {
     let id = find(&context.view()?, &request.reference)?.id;

@@ -12,7 +12,8 @@ use secretd_proto::v1;
 use secretd_store::{Change, Conflict, Event, Op, ProposeError, View, Watch};
 
 use super::{Context, Messages};
-use crate::audit::{Peer, record};
+use crate::audit::record;
+use crate::caller::Caller;
 use crate::filter::Filters;
 use crate::random_name;
 use crate::reference::{Kind, resolve};
@@ -25,7 +26,7 @@ const NAME_ATTEMPTS: u32 = 10;
 
 pub(super) async fn create_service(
     context: &Context,
-    peer: Option<Peer>,
+    peer: Option<Caller>,
     request: v1::CreateServiceRequest,
 ) -> Result<v1::CreateServiceResponse, Refusal> {
     context.view()?;
@@ -91,7 +92,7 @@ async fn create_with_random_name(context: &Context, id: ServiceId, spec: v1::Ser
 
 pub(super) async fn update_service(
     context: &Context,
-    peer: Option<Peer>,
+    peer: Option<Caller>,
     request: v1::UpdateServiceRequest,
 ) -> Result<v1::UpdateServiceResponse, Refusal> {
     let view = context.view()?;
@@ -198,7 +199,7 @@ fn summary(view: &View, service: &Arc<Service>) -> v1::ServiceSummary {
 
 pub(super) async fn remove_service(
     context: &Context,
-    peer: Option<Peer>,
+    peer: Option<Caller>,
     request: v1::RemoveServiceRequest,
 ) -> Result<v1::RemoveServiceResponse, Refusal> {
     let id = find(&context.view()?, &request.reference)?.id;
@@ -280,6 +281,8 @@ fn concerns(change: &Change, id: ServiceId) -> bool {
         Event::TaskCreated(task) | Event::TaskRemoved(task) => task.service_id == id,
         Event::TaskUpdated { new, .. } => new.service_id == id,
         Event::ClusterCreated(_)
+        | Event::ClusterUpdated { .. }
+        | Event::NodeRemoved(_)
         | Event::SecretCreated(_)
         | Event::SecretUpdated { .. }
         | Event::SecretRemoved(_)

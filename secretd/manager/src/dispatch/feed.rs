@@ -160,7 +160,10 @@ impl Feed {
                 Event::SecretUpdated { new: secret, .. } | Event::SecretRemoved(secret) => {
                     touched.secrets.insert(secret.id);
                 }
+                Event::NodeRemoved(node) if node.id == self.node => self.ended.cancel(),
                 Event::ClusterCreated(_)
+                | Event::ClusterUpdated { .. }
+                | Event::NodeRemoved(_)
                 | Event::SecretCreated(_)
                 | Event::ServiceCreated(_)
                 | Event::ServiceUpdated { .. }

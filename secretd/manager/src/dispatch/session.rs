@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::manager::Ended;
 
-/// How often an agent has to call.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A node is down after three missed heartbeats.
-const DOWN_AFTER: Duration = Duration::from_secs(15);
+/// How often an agent has to call where the cluster does not say.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A node is down after so many missed heartbeats.
+const MISSED: u32 = 3;
 /// Longer for the nodes that this manager has never heard of: they have to find it first.
-const GRACE_AT_START: Duration = Duration::from_secs(30);
+const GRACE_AT_START: u32 = 2 * MISSED;
 /// Between attempts to record that a node is down, while the store does not take it.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Work that a node has not taken yet. When it is full, the node counts as not connected.
@@ -45,6 +45,7 @@ struct Registry {
 #[derive(Debug)]
 struct Entry {
     deadline: Instant,
+    heartbeat: Duration,
     session: Option<Session>,
 }
 
@@ -69,11 +70,11 @@ pub(crate) struct NotConnected;
 
 impl Sessions {
     /// Begins a session and ends the node's last one.
-    pub(crate) fn open(&self, node: NodeId) -> Opened {
+    pub(crate) fn open(&self, node: NodeId, heartbeat: Duration) -> Opened {
         let (tx, work) = mpsc::channel(WORK_QUEUE);
         let (id, ended) = (SessionId::random(), CancellationToken::new());
         let session = Session { id, work: tx, ended: ended.clone() };
-        let entry = Entry { deadline: Instant::now() + DOWN_AFTER, session: Some(session) };
+        let entry = Entry { deadline: Instant::now() + heartbeat * MISSED, heartbeat, session: Some(session) };
         let old = self.registry.lock().nodes.insert(node, entry);
         if let Some(old) = old.and_then(|entry| entry.session) {
             old.ended.cancel();
@@ -87,11 +88,19 @@ impl Sessions {
         self.registry.lock().nodes.retain(|_, entry| !entry.has(session));
     }
 
+    /// Ends a session: its node says good-bye.
+    pub(crate) fn end(&self, session: SessionId) {
+        if let Some((_, ended)) = self.find(session) {
+            ended.cancel();
+        }
+        self.close(session);
+    }
+
     /// Puts off the time at which the session's node counts as down. `None` when there is no such session (any more).
     pub(crate) fn beat(&self, session: SessionId) -> Option<NodeId> {
         let mut registry = self.registry.lock();
         let (node, entry) = registry.nodes.iter_mut().find(|(_, entry)| entry.has(session))?;
-        entry.deadline = Instant::now() + DOWN_AFTER;
+        entry.deadline = Instant::now() + entry.heartbeat * MISSED;
         Some(*node)
     }
 
@@ -110,9 +119,18 @@ impl Sessions {
     }
 
     /// Gives a node time to open a session before it counts as down.
-    fn expect(&self, node: NodeId) {
-        let entry = Entry { deadline: Instant::now() + GRACE_AT_START, session: None };
+    fn expect(&self, node: NodeId, heartbeat: Duration) {
+        let entry = Entry { deadline: Instant::now() + heartbeat * GRACE_AT_START, heartbeat, session: None };
         self.registry.lock().nodes.entry(node).or_insert(entry);
+    }
+
+    /// Ends every session: this manager leads no more.
+    pub(crate) fn end_all(&self) {
+        for (_, entry) in self.registry.lock().nodes.drain() {
+            if let Some(session) = entry.session {
+                session.ended.cancel();
+            }
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -139,8 +157,9 @@ impl Sessions {
     /// Records the nodes that go quiet, for as long as the store lives.
     pub(crate) async fn watch_over(self, store: Store) -> Result<Infallible, Ended> {
         let view = store.view();
+        let heartbeat = view.cluster().map_or(HEARTBEAT, |cluster| cluster.spec.heartbeat);
         for node in view.nodes().filter(|node| node.state != NodeState::Down) {
-            self.expect(node.id);
+            self.expect(node.id, heartbeat);
         }
         let mut down: Vec<NodeId> = Vec::new();
         loop {

@@ -11,6 +11,8 @@ use secretd_store::{Change, Event};
 pub(super) fn event(event: &Event, change: &Change) -> Option<v1::Event> {
     let (kind, action, id, name, attributes) = match event {
         Event::ClusterCreated(cluster) => ("cluster", "create", cluster.id.to_string(), String::new(), vec![]),
+        Event::ClusterUpdated { new, .. } => ("cluster", "update", new.id.to_string(), String::new(), vec![]),
+        Event::NodeRemoved(node) => ("node", "remove", node.id.to_string(), node.description.hostname.clone(), vec![]),
         Event::SecretCreated(secret) => {
             ("secret", "create", secret.id.to_string(), secret.spec.name.to_string(), vec![])
         }

@@ -72,7 +72,7 @@ impl Agent {
     }
 
     async fn connect_with(world: &World, key: PrivateKey, public: &[u8]) -> Self {
-        let node = world.manager.membership().borrow().unwrap_or_else(|| panic!("there is no cluster")).node;
+        let node = world.node;
         let mut client = world.dispatcher();
         let request = v1::SessionRequest { node_id: node.to_string(), description: Some(description(public)) };
         let mut messages = client.session(request).await.unwrap().into_inner();

@@ -22,35 +22,6 @@ fn sealed(length: usize) -> Option<v1::SealedPayload> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_init_everything_says_what_to_do() {
-    let world = World::bare().await;
-    let mut control = world.control();
-    let line = "this node is not part of a cluster: run \"sctl cluster init\"";
-
-    let refusals = [
-        create(&world, "pw", 1, sealed(1)).await,
-        refused(world.create_service(spec("web", 1, "app:1")).await),
-        refused(control.list_secrets(v1::ListSecretsRequest::default()).await),
-        refused(control.list_services(v1::ListServicesRequest::default()).await),
-        refused(control.list_tasks(v1::ListTasksRequest::default()).await),
-        refused(control.list_nodes(v1::ListNodesRequest::default()).await),
-        refused(control.get_sealing_key(v1::GetSealingKeyRequest {}).await),
-    ];
-
-    for refusal in refusals {
-        assert_eq!(refusal, (Code::NotInitialized, line.to_owned()));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn cluster_is_founded_once() {
-    let world = World::founded().await;
-    let refusal = refused(world.control().init_cluster(v1::InitClusterRequest {}).await);
-
-    assert_eq!(refusal, (Code::AlreadyInitialized, "this node is already part of a cluster".to_owned()));
-}
-
-#[tokio::test(start_paused = true)]
 async fn secrets_of_a_wrong_size_are_refused_with_both_sizes() {
     let world = World::founded().await;
     let size = |n: usize| {

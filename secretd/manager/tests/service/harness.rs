@@ -4,25 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use secretd_core::node::NodeDescription;
+use secretd_ca::{Authority, NodeRole};
+use secretd_core::node::{Availability, ClusterSpec, NodeDescription};
 use secretd_core::seam::clock::Clock;
 use secretd_core::time::Timestamp;
 use secretd_manager::event::Events;
-use secretd_manager::manager::Facts;
-use secretd_manager::{Deps, Manager};
+use secretd_manager::found::{Founder, found};
+use secretd_manager::{Caller, Deps, Links, Manager};
 use secretd_proto::code::{Code, METADATA_KEY};
-use secretd_proto::id::SecretId;
+use secretd_proto::id::{ClusterId, NodeId, SecretId};
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1;
 use secretd_proto::v1::control_client::ControlClient;
+use secretd_proto::v1::control_server::ControlServer;
 use secretd_proto::v1::dispatcher_client::DispatcherClient;
+use secretd_proto::v1::dispatcher_server::DispatcherServer;
 use secretd_sealing::binding::PayloadBinding;
 use secretd_sealing::key::PublicKey;
 use secretd_sealing::payload::{Sealed, seal};
 use secretd_sealing::secret::SecretBytes;
-use secretd_store::Store;
+use secretd_store::{Member, Store};
 use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -39,11 +42,22 @@ impl Clock for PausedClock {
     }
 }
 
+/// There is no other manager.
+#[derive(Debug)]
+struct NoLinks;
+
+impl Links for NoLinks {
+    fn channel(&self, to: &Member) -> Channel {
+        panic!("there is no manager {to}");
+    }
+}
+
 /// A manager that serves.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) events: Events,
     pub(crate) manager: Manager,
+    pub(crate) node: NodeId,
     channel: Channel,
     _tasks: JoinSet<()>,
 }
@@ -51,39 +65,40 @@ pub(crate) struct World {
 pub(crate) type Control = ControlClient<Channel>;
 
 impl World {
-    /// A manager without a cluster.
-    pub(crate) async fn bare() -> Self {
-        let clock = Arc::new(PausedClock(Instant::now()));
-        let store = Store::in_memory(Arc::clone(&clock) as Arc<dyn Clock>).await;
-        Self::on(store, clock)
-    }
-
     /// A manager that founded a cluster.
     pub(crate) async fn founded() -> Self {
-        let world = Self::bare().await;
-        world.control().init_cluster(v1::InitClusterRequest {}).await.unwrap();
+        let clock = Arc::new(PausedClock(Instant::now()));
+        let store = Store::in_memory(Arc::clone(&clock) as Arc<dyn Clock>).await;
+        let cluster = ClusterId::random();
+        let authority = Authority::generate(cluster, clock.now()).unwrap();
+        let spec = ClusterSpec { heartbeat: Duration::from_secs(5), ..ClusterSpec::default() };
+        let founder = Founder {
+            node: NodeId::random(),
+            address: "127.0.0.1:7377".to_owned(),
+            description: NodeDescription { hostname: "here".to_owned(), ..NodeDescription::default() },
+            availability: Availability::Active,
+        };
+        let node = founder.node;
+        let world = Self::on(store, clock, node);
+        found(&world.store, cluster, &authority, spec, founder).await.unwrap();
         world
     }
 
     /// Another manager on the same store, as after a restart.
     pub(crate) fn restarted(self) -> Self {
-        let Self { store, .. } = self;
-        Self::on(store, Arc::new(PausedClock(Instant::now())))
+        let Self { store, node, .. } = self;
+        Self::on(store, Arc::new(PausedClock(Instant::now())), node)
     }
 
-    fn on(store: Store, clock: Arc<dyn Clock>) -> Self {
+    fn on(store: Store, clock: Arc<dyn Clock>, node: NodeId) -> Self {
         let events = Events::new();
-        let facts = Facts {
-            description: NodeDescription { hostname: "here".to_owned(), ..NodeDescription::default() },
-            data_dir: "/var/lib/secretd".to_owned(),
-            ..Facts::default()
-        };
-        let (_keep, facts) = watch::channel(facts);
-        let deps = Deps { store: store.clone(), clock, facts, events: events.clone(), version: "1.2.3".to_owned() };
+        let links = Arc::new(NoLinks);
+        let deps = Deps { store: store.clone(), links, clock, events: events.clone() };
         let manager = Manager::start(deps);
         let mut tasks = JoinSet::new();
-        let channel = serve(&manager, &mut tasks);
-        Self { store, events, manager, channel, _tasks: tasks }
+        let this_node = Caller::Node { id: node, role: NodeRole::Manager, expired: false };
+        let channel = serve(&manager, this_node, &mut tasks);
+        Self { store, events, manager, node, channel, _tasks: tasks }
     }
 
     pub(crate) fn control(&self) -> Control {
@@ -199,9 +214,13 @@ impl World {
     }
 }
 
-fn serve(manager: &Manager, tasks: &mut JoinSet<()>) -> Channel {
+fn serve(manager: &Manager, this_node: Caller, tasks: &mut JoinSet<()>) -> Channel {
     let (tx, rx) = mpsc::unbounded_channel::<std::io::Result<DuplexStream>>();
-    let router = Server::builder().add_service(manager.control()).add_service(manager.dispatcher());
+    // One pipe for both: who calls is known by the service that is called.
+    let control = manager.door().for_caller(Caller::Local { uid: 0, pid: None });
+    let router = Server::builder()
+        .add_service(control.named::<ControlServer<()>>())
+        .add_service(manager.door().for_caller(this_node).named::<DispatcherServer<()>>());
     tasks.spawn(async move {
         router.serve_with_incoming(UnboundedReceiverStream::new(rx)).await.unwrap();
     });

@@ -1,23 +1,25 @@
 //! Operations on nodes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secretd_core::node::{Node, NodeDescription, NodeState};
+use secretd_core::node::{Availability, Node, NodeDescription, NodeState};
+use secretd_core::time::Version;
 use secretd_proto::id::NodeId;
 
 use super::Transaction;
 use crate::conflict::{Conflict, ObjectKind};
 use crate::event::Event;
-use crate::state::Record;
+use crate::state::{Record, RecordKey};
 
 impl Transaction {
     pub(super) fn put_node(&mut self, node: &Node) {
         if let Some(old) = self.state.nodes.get(&node.id).cloned() {
-            let new = Node { meta: old.meta, ..node.clone() };
+            let new = Node { meta: old.meta, spec_version: old.spec_version, ..node.clone() };
             self.replace_node(&old, new);
             return;
         }
-        let node = Arc::new(Node { meta: self.meta_created(), ..node.clone() });
+        let node = Arc::new(Node { meta: self.meta_created(), spec_version: self.version, ..node.clone() });
         self.put(Record::Node(Arc::clone(&node)));
         self.events.push(Event::NodeCreated(node));
     }
@@ -33,6 +35,41 @@ impl Transaction {
         let old = self.node(id)?;
         let new = Node { description: description.clone(), ..Node::clone(&old) };
         self.replace_node(&old, new);
+        Ok(())
+    }
+
+    pub(super) fn set_node_spec(
+        &mut self,
+        id: NodeId,
+        expect: Version,
+        labels: &BTreeMap<String, String>,
+        availability: Availability,
+    ) -> Result<(), Conflict> {
+        let old = self.node(id)?;
+        if (&old.labels, old.availability) == (labels, availability) {
+            return Ok(());
+        }
+        if old.spec_version != expect {
+            return Err(Conflict::Changed { kind: ObjectKind::Node });
+        }
+        let new = Node { labels: labels.clone(), availability, spec_version: self.version, ..Node::clone(&old) };
+        self.replace_node(&old, new);
+        Ok(())
+    }
+
+    pub(super) fn set_node_role(&mut self, id: NodeId, manager: bool) -> Result<(), Conflict> {
+        let old = self.node(id)?;
+        let new = Node { manager, spec_version: self.version, ..Node::clone(&old) };
+        if old.manager != manager {
+            self.replace_node(&old, new);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_node(&mut self, id: NodeId) -> Result<(), Conflict> {
+        let old = self.node(id)?;
+        self.remove(RecordKey::Node(id));
+        self.events.push(Event::NodeRemoved(old));
         Ok(())
     }
 

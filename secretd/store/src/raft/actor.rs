@@ -240,9 +240,9 @@ impl Actor {
         if initialized {
             return Ok(());
         }
-        let founder = |op: &Op| match op {
-            Op::InitCluster { node, .. } => Some(Member { node: node.id, address: node.address.clone() }),
-            _ => None,
+        let founder = |op: &Op| {
+            let Op::InitCluster { node, .. } = op else { return None };
+            Some(Member { node: node.id, address: node.address.clone() })
         };
         let mut ops = proposals.iter().flat_map(|proposal| &proposal.ops);
         let Some(founder) = ops.find_map(founder) else { return Err(Conflict::NotInitialized.into()) };

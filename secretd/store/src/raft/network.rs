@@ -99,7 +99,10 @@ impl Connection {
         self.under_way = None;
         match joined(answer)? {
             AppendEntriesResponse::Success if covered < last => Ok(AppendEntriesResponse::PartialSuccess(covered)),
-            other => Ok(other),
+            other @ (AppendEntriesResponse::Success
+            | AppendEntriesResponse::PartialSuccess(_)
+            | AppendEntriesResponse::Conflict
+            | AppendEntriesResponse::HigherVote(_)) => Ok(other),
         }
     }
 
@@ -165,6 +168,7 @@ impl WithoutEntries for v1::AppendRequest {
     }
 }
 
+#[allow(clippy::result_large_err)] // raft wants it unboxed
 fn joined<T>(answer: Result<Result<T, PeerError>, tokio::task::JoinError>) -> Result<T, AppendError> {
     let answer = answer.map_err(|error| PeerError(error.to_string())).and_then(|answer| answer);
     answer.map_err(|error| Unreachable::new(&error).into())

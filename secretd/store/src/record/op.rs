@@ -8,8 +8,9 @@ use secretd_core::time::Version;
 use secretd_core::wire::WireError;
 use secretd_proto::v1;
 use secretd_proto::v1::stored_op::Op as Stored;
+use secretd_sealing::secret::KeyBytes;
 
-use super::{private_key, required, unknown};
+use super::{cluster, required, unknown};
 use crate::failure::StorageFailure;
 use crate::op::{Op, Payload};
 
@@ -20,11 +21,24 @@ pub(super) fn to_stored(op: &Op) -> v1::StoredOp {
 
 fn stored(op: &Op) -> Stored {
     match op.clone() {
-        Op::InitCluster { cluster, sealing_key, node } => Stored::InitCluster(v1::InitClusterOp {
-            cluster_id: cluster.to_string(),
-            sealing_key: sealing_key.expose_bytes().to_vec(),
+        Op::InitCluster { record, node } => Stored::InitCluster(v1::InitClusterOp {
+            cluster: Some(cluster::to_stored(&record)),
             node: Some(node.into()),
         }),
+        Op::UpdateCluster { expect, record } => {
+            Stored::UpdateCluster(v1::UpdateClusterOp { expect: expect.0, cluster: Some(cluster::to_stored(&record)) })
+        }
+        Op::AdmitNode { node, secret } => {
+            Stored::AdmitNode(v1::AdmitNodeOp { node: Some(node.into()), secret: secret.expose().to_vec() })
+        }
+        Op::SetNodeSpec { id, expect, labels, availability } => Stored::SetNodeSpec(v1::SetNodeSpecOp {
+            id: id.to_string(),
+            expect: expect.0,
+            labels: labels.into_iter().collect(),
+            availability: v1::node::Availability::from(availability).into(),
+        }),
+        Op::SetNodeRole { id, manager } => Stored::SetNodeRole(v1::SetNodeRoleOp { id: id.to_string(), manager }),
+        Op::RemoveNode { id } => Stored::RemoveNode(v1::RemoveNodeOp { id: id.to_string() }),
         Op::CreateSecret { id, spec, length, payload } => Stored::CreateSecret(v1::CreateSecretOp {
             id: id.to_string(),
             spec: Some(spec.into()),
@@ -83,10 +97,27 @@ fn stored(op: &Op) -> Stored {
 pub(super) fn from_stored(stored: v1::StoredOp) -> Result<Op, StorageFailure> {
     Ok(match required("op", stored.op)? {
         Stored::InitCluster(op) => Op::InitCluster {
-            cluster: parse("cluster_id", &op.cluster_id)?,
-            sealing_key: Arc::new(private_key(op.sealing_key)?),
+            record: cluster::from_stored(required("cluster", op.cluster)?)?,
             node: required("node", op.node)?.try_into().map_err(unknown)?,
         },
+        Stored::UpdateCluster(op) => Op::UpdateCluster {
+            expect: Version(op.expect),
+            record: cluster::from_stored(required("cluster", op.cluster)?)?,
+        },
+        Stored::AdmitNode(op) => Op::AdmitNode {
+            node: required("node", op.node)?.try_into().map_err(unknown)?,
+            secret: Arc::new(KeyBytes::new(op.secret)),
+        },
+        Stored::SetNodeSpec(op) => Op::SetNodeSpec {
+            id: parse("id", &op.id)?,
+            expect: Version(op.expect),
+            labels: op.labels.into_iter().collect(),
+            availability: v1::node::Availability::try_from(op.availability)
+                .map_err(|_| unknown(WireError::new("availability", "is not known")))?
+                .into(),
+        },
+        Stored::SetNodeRole(op) => Op::SetNodeRole { id: parse("id", &op.id)?, manager: op.manager },
+        Stored::RemoveNode(op) => Op::RemoveNode { id: parse("id", &op.id)? },
         Stored::CreateSecret(op) => Op::CreateSecret {
             id: parse("id", &op.id)?,
             spec: required("spec", op.spec)?.try_into().map_err(unknown)?,

@@ -82,6 +82,6 @@ fn payloads_and_keys_come_back_the_same() {
     };
     let back = decode_entry(&encode_entry(&entry)).unwrap();
     let EntryPayload::Normal(Batch(proposals)) = back.payload else { panic!("{back:?}") };
-    let Op::InitCluster { sealing_key, .. } = &proposals[0].ops[0] else { panic!("{proposals:?}") };
-    assert_eq!(*sealing_key.expose_bytes(), [9; 32]);
+    let Op::InitCluster { record, .. } = &proposals[0].ops[0] else { panic!("{proposals:?}") };
+    assert_eq!(*record.keys.sealing.expose_bytes(), [9; 32]);
 }

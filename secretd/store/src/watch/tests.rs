@@ -29,7 +29,10 @@ fn follow(copy: &mut State, change: &Change) {
             Event::TaskCreated(new) | Event::TaskUpdated { new, .. } => copy.put(Record::Task(Arc::clone(new))),
             Event::TaskRemoved(old) => copy.remove(RecordKey::Task(old.id)),
             Event::NodeCreated(new) | Event::NodeUpdated { new, .. } => copy.put(Record::Node(Arc::clone(new))),
-            Event::ClusterCreated(_) => copy.put(change.view.state().get(RecordKey::Cluster).unwrap()),
+            Event::NodeRemoved(node) => copy.remove(RecordKey::Node(node.id)),
+            Event::ClusterCreated(_) | Event::ClusterUpdated { .. } => {
+                copy.put(change.view.state().get(RecordKey::Cluster).unwrap())
+            }
         }
     }
     copy.version = change.version;

@@ -34,7 +34,7 @@ fn main() -> Result<()> {
 /// A node whose image has the probe.
 fn prepare() -> Result<Node> {
     let node = Node::start()?;
-    node.ok(&["cluster", "init"])?;
+    node.found()?;
     node.import_probe()?;
     Ok(node)
 }

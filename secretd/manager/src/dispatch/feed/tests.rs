@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use secretd_core::node::ClusterSpec;
 use secretd_core::seam::clock::SystemClock;
 use secretd_core::secret::{SecretSpec, SecretVersion};
 use secretd_core::task::TaskState;
@@ -9,7 +10,8 @@ use secretd_proto::id::ClusterId;
 use secretd_sealing::binding::PayloadBinding;
 use secretd_sealing::key::PrivateKey;
 use secretd_sealing::payload::seal;
-use secretd_sealing::secret::SecretBytes;
+use secretd_sealing::secret::{KeyBytes, SecretBytes};
+use secretd_store::{ClusterRecord, Founding};
 
 use super::*;
 use crate::sample::{grant, node, secret_id, service, service_spec, task};
@@ -30,9 +32,13 @@ impl World {
         node.description.secrets.public_key = PrivateKey::generate().unwrap().public().to_bytes().to_vec();
         let world = Self { store, cluster, key: Arc::clone(&key), node: node.id };
         let payload = world.seal(1);
+        let bytes = || KeyBytes::new(vec![0; 16]);
+        let sealing = PrivateKey::from_bytes(&key.expose_bytes());
+        let founding = Founding { sealing, root: vec![], authority: bytes(), worker: bytes(), manager: bytes() };
+        let record = ClusterRecord::new(cluster, ClusterSpec::default(), founding);
         let spec = SecretSpec { name: "s1".parse().unwrap(), labels: BTreeMap::new() };
         let ops = vec![
-            Op::InitCluster { cluster, sealing_key: key, node },
+            Op::InitCluster { record, node },
             Op::CreateSecret { id: secret_id(1), spec, length: 3, payload: payload.into() },
         ];
         world.store.propose(ops).await.unwrap();

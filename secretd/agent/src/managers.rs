@@ -1,0 +1,17 @@
+//! The way to the managers, as the agent needs it.
+
+use std::fmt;
+
+use secretd_proto::v1;
+use tonic::transport::Channel;
+
+/// Knows where managers are.
+pub trait Managers: Send + Sync + fmt::Debug {
+    /// A channel to the manager at `leader`, if one has named it, else to the one that probably leads, else to any: another
+    /// one each time. Channels connect when they are used.
+    fn channel(&self, leader: Option<&str>) -> Channel;
+
+    /// Told when a session begins, and whenever it changes: what this node is to be, where managers are, and which root
+    /// certificates count.
+    fn told(&self, membership: v1::Membership);
+}

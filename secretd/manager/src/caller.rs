@@ -1,0 +1,140 @@
+//! Who calls: through the control socket, over TLS, or handed on by a manager that does not lead.
+
+use std::fmt;
+
+use secretd_ca::{Identity, NodeRole, OperatorRole};
+use secretd_proto::id::NodeId;
+use tonic::Extensions;
+use tonic::transport::server::UdsConnectInfo;
+
+/// Who a call comes from. The binary that accepts connections puts it into each request's extensions, or serves tokio's
+/// Unix sockets, whose connection info says as much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// The other end of the control socket, as the kernel vouches for it (SO_PEERCRED, unix(7)).
+    Local {
+        /// The user.
+        uid: u32,
+        /// The process; `None` when it is in no namespace of ours.
+        pid: Option<i32>,
+    },
+    /// A node, by its certificate.
+    Node {
+        /// Which.
+        id: NodeId,
+        /// As what it was admitted.
+        role: NodeRole,
+        /// Whether its certificate counts no more.
+        expired: bool,
+    },
+    /// An operator, by a certificate.
+    Operator {
+        /// As the certificate names it.
+        name: String,
+        /// What it may do.
+        role: OperatorRole,
+        /// Whether its certificate counts no more.
+        expired: bool,
+    },
+    /// Somebody without a certificate.
+    Anonymous,
+}
+
+impl Caller {
+    /// The caller of a request, if the transport tells.
+    pub fn of(extensions: &Extensions) -> Option<Self> {
+        let said = extensions.get::<Self>().cloned();
+        said.or_else(|| Self::of_connection(extensions.get::<UdsConnectInfo>()?))
+    }
+
+    pub(crate) fn of_connection(info: &UdsConnectInfo) -> Option<Self> {
+        let credentials = info.peer_cred?;
+        Some(Self::Local { uid: credentials.uid(), pid: credentials.pid() })
+    }
+
+    /// Somebody whose certificate the handshake has checked.
+    pub fn of_certificate(identity: Identity, expired: bool) -> Self {
+        match identity {
+            Identity::Node { id, role } => Self::Node { id, role, expired },
+            Identity::Operator { name, role } => Self::Operator { name, role, expired },
+        }
+    }
+
+    /// As one manager tells another for whom it calls.
+    pub(crate) fn to_header(&self) -> String {
+        let admin = |role: &OperatorRole| if *role == OperatorRole::Admin { "admin" } else { "viewer" };
+        let manager = |role: &NodeRole| if *role == NodeRole::Manager { "manager" } else { "worker" };
+        match self {
+            Self::Local { uid, pid } => format!("local {uid} {}", pid.unwrap_or(0)),
+            Self::Node { id, role, expired } => format!("node {id} {} {expired}", manager(role)),
+            Self::Operator { name, role, expired } => format!("operator {name} {} {expired}", admin(role)),
+            Self::Anonymous => "anonymous".to_owned(),
+        }
+    }
+
+    /// As [`Caller::to_header`], backwards.
+    pub(crate) fn from_header(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split(' ').collect();
+        Some(match words.as_slice() {
+            ["local", uid, pid] => {
+                Self::Local { uid: uid.parse().ok()?, pid: pid.parse().ok().filter(|pid| *pid != 0) }
+            }
+            ["node", id, role, expired] => {
+                let role = if *role == "manager" { NodeRole::Manager } else { NodeRole::Worker };
+                Self::Node { id: id.parse().ok()?, role, expired: expired.parse().ok()? }
+            }
+            ["operator", name, role, expired] => {
+                let role = if *role == "admin" { OperatorRole::Admin } else { OperatorRole::Viewer };
+                Self::Operator { name: (*name).to_owned(), role, expired: expired.parse().ok()? }
+            }
+            ["anonymous"] => Self::Anonymous,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { uid, pid: Some(pid) } => write!(f, "uid {uid}, pid {pid}"),
+            Self::Local { uid, pid: None } => write!(f, "uid {uid}"),
+            Self::Node { id, .. } => write!(f, "node {id}"),
+            Self::Operator { name, .. } => write!(f, "operator {name}"),
+            Self::Anonymous => f.write_str("anonymous"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_handed_on_as_it_is() {
+        let id = NodeId::from_random([3; 16]);
+        for caller in [
+            Caller::Local { uid: 1000, pid: Some(7) },
+            Caller::Local { uid: 0, pid: None },
+            Caller::Node { id, role: NodeRole::Worker, expired: true },
+            Caller::Node { id, role: NodeRole::Manager, expired: false },
+            Caller::Operator { name: "mia".to_owned(), role: OperatorRole::Viewer, expired: false },
+            Caller::Operator { name: "a.b".to_owned(), role: OperatorRole::Admin, expired: true },
+            Caller::Anonymous,
+        ] {
+            assert_eq!(Caller::from_header(&caller.to_header()), Some(caller));
+        }
+        for text in ["", "root", "local", "node x manager false", "operator a admin maybe"] {
+            assert_eq!(Caller::from_header(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_caller_is_what_the_transport_says() {
+        let mut extensions = Extensions::new();
+        assert_eq!(Caller::of(&extensions), None);
+        extensions.insert(UdsConnectInfo { peer_addr: None, peer_cred: None });
+        assert_eq!(Caller::of(&extensions), None);
+        extensions.insert(Caller::Local { uid: 1000, pid: Some(7) });
+        assert_eq!(Caller::of(&extensions), Some(Caller::Local { uid: 1000, pid: Some(7) }));
+    }
+}

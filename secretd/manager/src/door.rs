@@ -1,0 +1,304 @@
+//! The door of a manager: every call comes through it. It finds out who calls and whether they may, hands calls that the
+//! leader alone serves on to the leader, and makes sure that what is read is the newest.
+//!
+//! So any manager answers any call, and the services behind the door know nothing of other managers.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use secretd_ca::NodeRole;
+use secretd_proto::code::Code;
+use secretd_store::{Member, Store};
+use tokio::time::{Instant, timeout};
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::transport::server::UdsConnectInfo;
+use tower::{Service, ServiceExt as _};
+
+use crate::audit;
+use crate::authorize::authorize;
+use crate::caller::Caller;
+use crate::forward::{self, Attempt, Repeatable, refused};
+use crate::links::Links;
+use crate::refusal::Refusal;
+
+/// For whom a manager calls.
+const CALLER: &str = "secretd-caller";
+/// Asks for what this manager knows, whether or not it is the newest.
+const READ: &str = "secretd-read";
+/// Marks an answer that need not be the newest: the version of the state that it was made from.
+const STALE: &str = "secretd-stale";
+
+/// How long a call waits for a leader to be elected.
+const ELECTION: Duration = Duration::from_secs(5);
+
+/// The door of one manager. Clones are the same door.
+#[derive(Clone)]
+pub struct Door {
+    store: Store,
+    links: Arc<dyn Links>,
+    routes: Routes,
+    /// Who calls, where the transport does not tell.
+    caller: Option<Caller>,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("caller", &self.caller).finish_non_exhaustive()
+    }
+}
+
+/// What is to be done with a call.
+enum Way {
+    Here,
+    /// Here, once it is sure that nothing newer was acknowledged.
+    HereNewest,
+    /// Here, marked as perhaps not the newest.
+    HereStale,
+    /// At the manager that leads.
+    Leader(Member),
+}
+
+impl Door {
+    pub(crate) fn new(store: Store, links: Arc<dyn Links>, routes: Routes) -> Self {
+        Self { store, links, routes, caller: None }
+    }
+
+    /// The same door for a connection of which is known who is at the other end.
+    #[must_use]
+    pub fn for_caller(&self, caller: Caller) -> Self {
+        Self { caller: Some(caller), ..self.clone() }
+    }
+
+    /// The door as one of the services behind it, for a server that wants to know their names.
+    pub fn named<S: NamedService>(&self) -> Named<S> {
+        Named { door: self.clone(), name: PhantomData }
+    }
+
+    async fn answer(self, mut request: Request<Body>) -> Response<Body> {
+        match self.admit(&mut request).await {
+            Ok((caller, Way::Leader(leader))) => self.forward(request, &caller, leader).await,
+            Ok((_, Way::HereStale)) => {
+                let version = self.store.view().version().0;
+                let mut response = self.serve(request).await;
+                response.headers_mut().insert(STALE, HeaderValue::from(version));
+                response
+            }
+            Ok((_, Way::HereNewest)) => {
+                let path = request.uri().path().to_owned();
+                self.serve_as(&path, request).await
+            }
+            Ok((_, Way::Here)) => self.serve(request).await,
+            Err(refusal) => refused(refusal),
+        }
+    }
+
+    /// Who calls, and where to.
+    async fn admit(&self, request: &mut Request<Body>) -> Result<(Caller, Way), Refusal> {
+        let path = request.uri().path().to_owned();
+        let at_door = self.caller.clone().or_else(|| {
+            let extensions = request.extensions();
+            let said = extensions.get::<Caller>().cloned();
+            said.or_else(|| Caller::of_connection(extensions.get::<UdsConnectInfo>()?))
+        });
+        let at_door = at_door.unwrap_or(Caller::Anonymous);
+        let (caller, is_forwarded) = match request.headers_mut().remove(CALLER) {
+            Some(named) => (self.named_caller(&at_door, &named, &path)?, true),
+            None => (at_door, false),
+        };
+        if let Err(refusal) = authorize(&path, &caller, &self.store.view())
+            && !self.may_be_behind(&path, &refusal)
+        {
+            audit::refused(&caller, &path, &refusal);
+            return Err(refusal);
+        }
+        request.extensions_mut().insert(caller.clone());
+        let wants_stale = request.headers().get(READ).is_some_and(|how| how == "stale");
+        let way = self.way(&path, wants_stale, is_forwarded).await?;
+        Ok((caller, way))
+    }
+
+    /// A manager that does not lead may not have heard of a new node yet: the leader knows.
+    fn may_be_behind(&self, path: &str, refusal: &Refusal) -> bool {
+        let asks_leader = path.starts_with("/secretd.v1.Dispatcher/") || path.starts_with("/secretd.v1.Admission/");
+        refusal.code == Code::NodeRemoved && asks_leader && !self.store.leads()
+    }
+
+    /// For whom a manager calls: nobody else may say so.
+    fn named_caller(&self, at_door: &Caller, named: &HeaderValue, path: &str) -> Result<Caller, Refusal> {
+        let named = named.to_str().ok().and_then(Caller::from_header);
+        let view = self.store.view();
+        let is_manager = matches!(
+            at_door,
+            Caller::Node { id, role: NodeRole::Manager, expired: false } if view.node(id).is_some_and(|node| node.manager)
+        );
+        match named {
+            Some(named) if is_manager => Ok(named),
+            _ => {
+                let refusal = Refusal::new(Code::PermissionDenied, format!("{at_door} may not call for others"));
+                audit::refused(at_door, path, &refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn way(&self, path: &str, wants_stale: bool, is_forwarded: bool) -> Result<Way, Refusal> {
+        let served_by_leader = path.starts_with("/secretd.v1.Control/") || path.starts_with("/secretd.v1.Admission/");
+        if !served_by_leader {
+            return Ok(Way::Here);
+        }
+        let reads = reads(path);
+        if wants_stale && reads {
+            return Ok(Way::HereStale);
+        }
+        match self.leader().await? {
+            None if reads => Ok(Way::HereNewest),
+            None => Ok(Way::Here),
+            // The manager that handed the call on was mistaken: it will know better when it is asked again.
+            Some(leader) if is_forwarded => Err(Refusal::not_leader(Some(&leader))),
+            Some(leader) => Ok(Way::Leader(leader)),
+        }
+    }
+
+    /// The manager that leads; `None` when it is this one. Waits for an election that is under way.
+    async fn leader(&self) -> Result<Option<Member>, Refusal> {
+        let Some(replica) = self.store.replica() else { return Ok(None) };
+        let mut watch = replica.watch_leadership();
+        let settled = async {
+            while let Some(now) = watch.next().await {
+                match now.leader {
+                    Some(_) if now.leads => return Ok(None),
+                    Some(leader) if leader.node != replica.own_node() => return Ok(Some(leader)),
+                    Some(_) | None => {} // nobody yet, or this one, which is still catching up
+                }
+            }
+            Err(Refusal::from(secretd_store::ProposeError::Closed))
+        };
+        match timeout(ELECTION, settled).await {
+            Ok(settled) => settled,
+            Err(_) => Err(replica.no_quorum().into()),
+        }
+    }
+
+    async fn linearize(&self) -> Result<(), Refusal> {
+        match self.store.replica() {
+            Some(replica) => replica.linearize().await.map_err(Refusal::from),
+            None => Ok(()),
+        }
+    }
+
+    async fn serve(self, request: Request<Body>) -> Response<Body> {
+        match self.routes.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Has the call answered by the manager that leads, whichever that will be.
+    async fn forward(&self, mut request: Request<Body>, caller: &Caller, leader: Member) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let Ok(header) = HeaderValue::from_str(&caller.to_header()) else {
+            return refused(Refusal::new(Code::Internal, "the caller's name cannot be handed on"));
+        };
+        request.headers_mut().insert(CALLER, header);
+        if path.ends_with("/Exec") {
+            return forward::once(&*self.links, &leader, request).await; // its messages come one by one
+        }
+        let until = Instant::now() + ELECTION;
+        let repeatable = match Repeatable::of(request, reads(&path)).await {
+            Ok(repeatable) => repeatable,
+            Err(refusal) => return refused(refusal),
+        };
+        let mut leader = Some(leader);
+        loop {
+            let Some(there) = leader else { return self.serve_as(&path, repeatable.request()).await };
+            let refusal = match repeatable.attempt(&*self.links, &there).await {
+                Attempt::Answered(response) => return response,
+                Attempt::Again(refusal) => refusal,
+            };
+            if !forward::pause(until).await {
+                return refused(refusal);
+            }
+            leader = match self.leader().await {
+                Ok(leader) => leader,
+                Err(refusal) => return refused(refusal),
+            };
+        }
+    }
+
+    /// Answers a call that this manager serves as the leader.
+    async fn serve_as(&self, path: &str, request: Request<Body>) -> Response<Body> {
+        if reads(path)
+            && let Err(refusal) = self.linearize().await
+        {
+            return refused(refusal);
+        }
+        self.clone().serve(request).await
+    }
+}
+
+/// Whether a call changes nothing. A new certificate says what the node is to be: that must be the newest too.
+fn reads(path: &str) -> bool {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    ["Get", "List", "Watch", "Renew"].iter().any(|verb| method.starts_with(verb))
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl Service<Request<Body>> for Door {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        let door = self.clone();
+        Box::pin(async move { Ok(door.answer(request).await) })
+    }
+}
+
+/// The door under the name of a service behind it.
+pub struct Named<S> {
+    door: Door,
+    name: PhantomData<fn() -> S>,
+}
+
+impl<S> Clone for Named<S> {
+    fn clone(&self) -> Self {
+        Self { door: self.door.clone(), name: PhantomData }
+    }
+}
+
+impl<S> fmt::Debug for Named<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.door.fmt(f)
+    }
+}
+
+impl<S: NamedService> NamedService for Named<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Named<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.door.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        self.door.call(request)
+    }
+}

@@ -1,0 +1,25 @@
+//! This node's part in a cluster: how it founds one, joins one, is promoted and demoted in it, and leaves it.
+//!
+//! Reading order: [`local`] (what operators ask of the node), [`lifecycle`] (the one place that changes what the node is),
+//! with [`founding`], [`joining`] and [`leaving`]; [`membership`] (what is remembered), [`manager_part`] (what runs on a
+//! manager); [`credentials`], [`links`] with [`peers`], [`listener`] and [`pipe`] (connections); [`managers`] (the
+//! agent's way to them); [`slot`] with [`refusals`] (the control API of a node that may be no manager).
+
+mod address;
+mod credentials;
+mod founding;
+mod joining;
+mod leaving;
+pub(crate) mod lifecycle;
+mod links;
+mod listener;
+pub(crate) mod local;
+mod manager_part;
+mod managers;
+mod membership;
+mod peers;
+mod pipe;
+pub(crate) mod refusals;
+mod renewal;
+pub(crate) mod slot;
+pub(crate) mod status;

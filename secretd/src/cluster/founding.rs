@@ -1,0 +1,126 @@
+//! Founding a cluster: this node is its first manager.
+
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use secretd_ca::{Authority, Identity, JoinToken, NodeKey, NodeRole, Subject, TokenSecret};
+use secretd_core::node::{Availability, ClusterSpec};
+use secretd_manager::found::{Founder, check_spec, found};
+use secretd_manager::refusal::Refusal;
+use secretd_proto::code::Code;
+use secretd_proto::id::{ClusterId, NodeId};
+use secretd_proto::v1;
+use tokio::net::TcpListener;
+
+use super::lifecycle::Lifecycle;
+use super::membership::{Membership, Stage};
+use super::{address, listener, refusals};
+
+impl Lifecycle {
+    pub(super) async fn init(&mut self, request: v1::InitClusterRequest) -> Result<v1::InitClusterResponse, Refusal> {
+        if self.part.is_some() {
+            return Err(refusals::already_in_cluster());
+        }
+        let spec = request.spec.map_or_else(|| Ok(ClusterSpec::default()), ClusterSpec::try_from);
+        let spec = spec.map_err(refusals::invalid)?;
+        check_spec(&spec)?;
+        let availability = availability(request.availability)?;
+        let system = address::of_system().map_err(|error| refusals::failed(&error.into()))?;
+        let listen = address::listen(&request.listen, &system).map_err(refusals::invalid)?;
+        let advertise = address::advertise(&request.advertise, listen, &system).map_err(refusals::invalid)?;
+        let listener = bind(listen).await?;
+        match self.found(spec, availability, (listen, advertise), listener).await {
+            Ok(answer) => Ok(answer),
+            Err(refusal) => {
+                self.abandon().await;
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn found(
+        &mut self,
+        spec: ClusterSpec,
+        availability: Availability,
+        (listen, address): (SocketAddr, SocketAddr),
+        listener: TcpListener,
+    ) -> Result<v1::InitClusterResponse, Refusal> {
+        let failed = |error: anyhow::Error| refusals::failed(&error);
+        let (cluster, node) = (ClusterId::random(), NodeId::random());
+        let now = self.node.clock.now();
+        let authority = Authority::generate(cluster, now).context("the authority").map_err(failed)?;
+        let key = NodeKey::generate().context("the node's key").map_err(failed)?;
+        let request = key.request().context("the node's key").map_err(failed)?;
+        let subject = Subject { cluster, identity: Identity::Node { id: node, role: NodeRole::Manager } };
+        let certificate = authority.issue(&request, &subject, spec.cert_expiry, now);
+        let certificate = certificate.context("the node's certificate").map_err(failed)?;
+        let mut membership = Membership {
+            cluster,
+            node,
+            stage: Stage::Founding,
+            manager: true,
+            address,
+            listen,
+            managers: vec![address.to_string()],
+            roots: vec![authority.certificate().to_vec()],
+            certificate: certificate.to_vec(),
+            key: key.expose_pkcs8(),
+        };
+        self.file.save(&membership).map_err(failed)?;
+        self.begin(membership.clone(), Some(listener)).await.map_err(failed)?;
+        let Some(part) = &mut self.part else { return Err(refusals::not_part()) };
+        let Some(manager) = &part.manager else { return Err(refusals::not_part()) };
+        let store = manager.store.clone();
+        let description = self.node.description.borrow().clone();
+        let founder = Founder { node, address: address.to_string(), description, availability };
+        found(&store, cluster, &authority, spec, founder).await?;
+        membership.stage = Stage::Member;
+        self.file.save(&membership).map_err(failed)?;
+        part.membership = membership;
+        let record = store.view().cluster_record().cloned().ok_or_else(refusals::not_part)?;
+        let token = |secret: &[u8]| {
+            let secret = TokenSecret::from_bytes(secret.try_into().unwrap_or_default());
+            JoinToken { root: authority.digest(), secret }.expose()
+        };
+        Ok(v1::InitClusterResponse {
+            cluster_id: cluster.to_string(),
+            node_id: node.to_string(),
+            unlock_key: String::new(),
+            worker_token: token(record.keys.worker.secret.expose()),
+            address: address.to_string(),
+        })
+    }
+
+    /// Nothing is left of what could not be finished.
+    pub(super) async fn abandon(&mut self) {
+        if let Some(part) = self.part.take() {
+            part.agent.abort();
+            if let Some(manager) = part.manager {
+                manager.stop().await;
+            }
+        }
+        if let Err(error) = self.forget() {
+            tracing::error!(error = &*error, "what is left of an attempt cannot be removed");
+        }
+    }
+}
+
+pub(super) fn availability(wire: i32) -> Result<Availability, Refusal> {
+    let availability = v1::node::Availability::try_from(wire);
+    availability.map(Availability::from).map_err(|_| refusals::invalid("the availability is not known"))
+}
+
+pub(super) async fn bind(listen: SocketAddr) -> Result<TcpListener, Refusal> {
+    listener::bind(listen).await.map_err(|error| {
+        let kind = error.kind();
+        let advice = match () {
+            () if kind == io::ErrorKind::AddrInUse => "stop what listens there, or give another --listen-addr",
+            () if kind == io::ErrorKind::AddrNotAvailable => "give an address of this system (--listen-addr)",
+            () => "give another --listen-addr",
+        };
+        let reason = error.to_string().to_lowercase();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        Refusal::new(Code::InvalidArgument, format!("cannot listen on {listen}: {reason}: {advice}"))
+    })
+}

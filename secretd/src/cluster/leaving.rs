@@ -1,0 +1,88 @@
+//! Leaving a cluster: the node's tasks end, and nothing of the cluster stays on its disk.
+
+use std::time::Duration;
+
+use secretd_manager::refusal::Refusal;
+use secretd_proto::code::Code;
+use secretd_proto::v1;
+use secretd_proto::v1::control_client::ControlClient;
+use secretd_store::{MemberStatus, Replica};
+use tokio::time::timeout;
+
+use super::lifecycle::{Lifecycle, Part};
+use super::manager_part::ManagerPart;
+use super::membership::Stage;
+use super::refusals;
+
+/// How long the other managers may take to go on without this one.
+const FAREWELL: Duration = Duration::from_secs(12);
+
+impl Lifecycle {
+    pub(super) async fn leave(&mut self, request: v1::LeaveClusterRequest) -> Result<(), Refusal> {
+        let Some(part) = &self.part else { return Err(refusals::not_part()) };
+        if let Some(manager) = &part.manager {
+            if !request.force {
+                return Err(Refusal::new(Code::InUse, warning(manager)));
+            }
+            say_farewell(part, manager).await;
+        }
+        self.go().await.map_err(|error| refusals::failed(&error))
+    }
+
+    async fn go(&mut self) -> anyhow::Result<()> {
+        let Some(mut part) = self.part.take() else { return Ok(()) };
+        // Whatever happens from now on, the node is not a member any more when it starts again.
+        part.membership.stage = Stage::Leaving;
+        self.file.save(&part.membership)?;
+        part.leave.cancel();
+        self.slot.close(refusals::not_in_cluster());
+        part.managers.set_own(None);
+        if let Some(manager) = part.manager.take() {
+            manager.stop().await;
+        }
+        if let Err(error) = part.agent.await {
+            anyhow::bail!("the node's tasks have not ended: {error}");
+        }
+        self.forget()
+    }
+}
+
+/// A manager that leaves takes its vote with it, so that the others need not wait for it for ever.
+async fn say_farewell(part: &Part, manager: &ManagerPart) {
+    let Some(replica) = manager.store.replica() else { return };
+    if replica.members().len() < 2 {
+        return;
+    }
+    let request = v1::UpdateClusterNodeRequest {
+        reference: part.membership.node.to_string(),
+        manager: Some(false),
+        ..v1::UpdateClusterNodeRequest::default()
+    };
+    // It is answered when the others do without this one's vote.
+    let mut control = ControlClient::new(manager.own.pipe.clone());
+    match timeout(FAREWELL, control.update_node(request)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(status)) => tracing::warn!(reason = status.message(), "the other managers keep this one's vote"),
+        Err(_) => tracing::warn!("the other managers have not said whether they go on without this one"),
+    }
+}
+
+/// Docker's words.
+fn warning(manager: &ManagerPart) -> String {
+    let members = manager.store.replica().map(Replica::members).unwrap_or_default();
+    let voters: Vec<&MemberStatus> = members.iter().filter(|member| member.voter).collect();
+    let reachable = voters.iter().filter(|member| member.reachable != Some(false)).count();
+    let begin = "you are attempting to leave the cluster on a node that is participating as a manager";
+    let consequence = match (voters.len(), reachable) {
+        (0 | 1, _) => {
+            "removing the last manager erases all current state of the cluster: use --force to ignore this message"
+                .to_owned()
+        }
+        (all, reachable) if reachable.saturating_sub(1) * 2 < all => format!(
+            "removing this node leaves {} managers out of {all}; without a quorum the cluster will be inaccessible, and the only way to restore it is \"sctl cluster init --force-new-cluster\": use --force to suppress this message",
+            reachable.saturating_sub(1)
+        ),
+        _ => "demote it first with \"sctl node demote self\", or use --force, which does the same".to_owned(),
+    };
+    format!("{begin}: {consequence}")
+}

@@ -1,0 +1,423 @@
+//! The one place that changes what the node is: one change after another, whoever asks for it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use camino::{Utf8Path, Utf8PathBuf};
+use secretd_agent::{Agent, Deps as AgentDeps};
+use secretd_core::time::Timestamp;
+use secretd_manager::event::Events;
+use secretd_manager::refusal::Refusal;
+use secretd_proto::v1;
+use secretd_sealing::at_rest::Sealer;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::credentials::{Own, Present};
+use super::links::Mesh;
+use super::listener;
+use super::manager_part::{Joined, Making, ManagerPart};
+use super::managers::KnownManagers;
+use super::membership::{Membership, MembershipFile, Stage};
+use super::refusals;
+use super::slot::ControlSlot;
+use super::status::{Phase, Status};
+use crate::node::Node;
+
+/// A clock that jumps is noticed within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What operators ask of the node.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Init(v1::InitClusterRequest, Reply<v1::InitClusterResponse>),
+    Join(v1::JoinClusterRequest, Reply<Membership>),
+    Leave(v1::LeaveClusterRequest, Reply<()>),
+}
+
+/// What happens without being asked for.
+enum Happened {
+    Command(Command),
+    Told(v1::Membership),
+    Connected,
+    Joined(Joined),
+    RenewalDue,
+    Failed(anyhow::Error),
+}
+
+/// What the node is made of, and what it is at the moment.
+pub(crate) struct Lifecycle {
+    pub(super) node: Node,
+    pub(super) sealer: Sealer,
+    pub(super) data: Utf8PathBuf,
+    pub(super) file: MembershipFile,
+    pub(super) events: Events,
+    pub(super) slot: ControlSlot,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) part: Option<Part>,
+    commands: mpsc::Receiver<Command>,
+}
+
+/// Its part in a cluster.
+pub(super) struct Part {
+    pub(super) membership: Membership,
+    pub(super) present: Present,
+    pub(super) mesh: Mesh,
+    pub(super) managers: KnownManagers,
+    pub(super) manager: Option<ManagerPart>,
+    /// Makes the agent end every task.
+    pub(super) leave: CancellationToken,
+    pub(super) agent: JoinHandle<anyhow::Result<()>>,
+    pub(super) renew_at: Timestamp,
+    news: mpsc::UnboundedReceiver<v1::Membership>,
+    connected: watch::Receiver<bool>,
+}
+
+impl Lifecycle {
+    /// A node that is what it was when it ended.
+    ///
+    /// # Errors
+    /// When what it remembers cannot be read, or the store cannot be opened.
+    pub(crate) async fn start(
+        node: Node,
+        (sealer, data): (Sealer, &Utf8Path),
+        events: Events,
+        slot: ControlSlot,
+    ) -> anyhow::Result<(Self, mpsc::Sender<Command>, watch::Receiver<Status>)> {
+        let (sender, commands) = mpsc::channel(8);
+        let (status, watched) = watch::channel(Status::inactive());
+        let file = MembershipFile::new(data, sealer.clone());
+        let mut this = Self { node, sealer, data: data.to_owned(), file, events, slot, status, part: None, commands };
+        match this.file.load()? {
+            Some(membership) if membership.stage == Stage::Member => this.resume(membership).await?,
+            Some(_) => this.forget()?, // it was founding or leaving
+            None => this.check_no_store()?,
+        }
+        Ok((this, sender, watched))
+    }
+
+    /// Goes on for ever, unless something fails that the node cannot do without.
+    pub(crate) async fn run(&mut self) -> anyhow::Error {
+        loop {
+            let happened = tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => Happened::Command(command),
+                    None => return anyhow::anyhow!("the control socket has ended"),
+                },
+                happened = next(&mut self.part) => happened,
+            };
+            match happened {
+                Happened::Command(Command::Init(request, reply)) => {
+                    let _ = reply.send(self.init(request).await); // who asked may have gone
+                }
+                Happened::Command(Command::Join(request, reply)) => {
+                    let _ = reply.send(self.join(request).await);
+                }
+                Happened::Command(Command::Leave(request, reply)) => {
+                    let _ = reply.send(self.leave(request).await);
+                }
+                Happened::Told(membership) => self.learn(membership).await,
+                Happened::Connected => {}
+                Happened::Joined(Joined::Yes) => self.take_part(),
+                Happened::Joined(Joined::NotYet(reason)) => self.status.send_modify(|status| status.error = reason),
+                Happened::RenewalDue => self.renew().await,
+                Happened::Failed(error) => return error,
+            }
+            self.tell_phase();
+        }
+    }
+
+    /// Ends what runs. Containers go on.
+    pub(crate) async fn stop(mut self) {
+        if let Some(part) = self.part.take() {
+            part.agent.abort();
+            if let Some(manager) = part.manager {
+                manager.stop().await;
+            }
+        }
+    }
+
+    /// Whether the node is part of a cluster.
+    pub(crate) fn is_member(&self) -> bool {
+        self.part.is_some()
+    }
+
+    async fn resume(&mut self, membership: Membership) -> anyhow::Result<()> {
+        let listener = match membership.manager {
+            true => Some(self.bind(&membership).await?),
+            false => {
+                self.wipe_store()?; // a demotion that was interrupted
+                None
+            }
+        };
+        self.begin(membership, listener).await
+    }
+
+    async fn bind(&self, membership: &Membership) -> anyhow::Result<TcpListener> {
+        let listen = membership.listen;
+        listener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))
+    }
+
+    /// Begins to be a member: with a manager when there is a listener for one.
+    pub(super) async fn begin(&mut self, membership: Membership, listener: Option<TcpListener>) -> anyhow::Result<()> {
+        let present = Present::new(Own::of(&membership, &self.node.clock)?);
+        let mesh = Mesh::new(present.clone());
+        let (told, news) = mpsc::unbounded_channel();
+        let managers = KnownManagers::new(mesh.clone(), membership.managers.clone(), told);
+        let (sender, connected) = watch::channel(false);
+        let leave = CancellationToken::new();
+        let renew_at = renew_at(&present.get());
+        let agent =
+            tokio::spawn(run_agent(self.node.clone(), membership.node, managers.clone(), sender, leave.clone()));
+        let mut part =
+            Part { membership, present, mesh, managers, manager: None, leave, agent, renew_at, news, connected };
+        self.slot.close(refusals::worker());
+        if let Some(listener) = listener {
+            match self.make_manager(&part, listener).await {
+                Ok(manager) => part.manager = Some(manager),
+                Err(error) => {
+                    part.agent.abort();
+                    self.slot.close(refusals::not_in_cluster());
+                    return Err(error);
+                }
+            }
+        }
+        self.part = Some(part);
+        self.renew_after_absence();
+        self.begin_to_take_part();
+        self.tell_phase();
+        Ok(())
+    }
+
+    async fn make_manager(&self, part: &Part, listener: TcpListener) -> anyhow::Result<ManagerPart> {
+        let making = Making {
+            directory: &self.data.join("store"),
+            sealer: self.sealer.clone(),
+            clock: Arc::clone(&self.node.clock),
+            events: self.events.clone(),
+            mesh: part.mesh.clone(),
+            present: part.present.clone(),
+            address: part.membership.address.to_string(),
+        };
+        ManagerPart::start(making, listener).await
+    }
+
+    /// A manager that is no member of raft yet asks to be one.
+    fn begin_to_take_part(&mut self) {
+        let Some(part) = &mut self.part else { return };
+        let Some(manager) = &mut part.manager else { return };
+        // The founder's store is empty still: the founding makes it a member.
+        if manager.is_member() || part.membership.stage == Stage::Founding {
+            self.take_part();
+        } else {
+            self.slot.close(refusals::preparing());
+            manager.join(part.managers.clone());
+        }
+    }
+
+    /// The manager takes part: it answers callers, and its own agent may come to it.
+    pub(super) fn take_part(&mut self) {
+        let Some(part) = &self.part else { return };
+        let Some(manager) = &part.manager else { return };
+        part.managers.set_own(Some(manager.own.clone()));
+        self.slot.open(manager.manager.door());
+    }
+
+    /// What a manager says of the cluster, and of what this node is to be.
+    async fn learn(&mut self, told: v1::Membership) {
+        let Some(part) = &mut self.part else { return };
+        let known = &mut part.membership;
+        let mut changed = false;
+        if !told.managers.is_empty() && told.managers != known.managers {
+            part.managers.set_addresses(told.managers.clone());
+            known.managers = told.managers;
+            changed = true;
+        }
+        let roots_changed = !told.roots.is_empty() && told.roots != known.roots;
+        if changed && let Err(error) = self.file.save(known) {
+            tracing::error!(error = &*error, "what managers there are cannot be saved");
+        }
+        // A new role, or new roots, come with a new certificate.
+        if told.manager != known.manager || roots_changed {
+            self.ask_for_role().await;
+        }
+    }
+
+    /// Becomes what the renewed membership says.
+    pub(super) async fn switch_role(&mut self) -> anyhow::Result<()> {
+        let Some(part) = &mut self.part else { return Ok(()) };
+        match (part.membership.manager, part.manager.take()) {
+            (true, None) => self.become_manager().await,
+            (false, Some(manager)) => {
+                tracing::info!("this node is a worker from now on");
+                part.managers.set_own(None);
+                self.slot.close(refusals::worker());
+                manager.stop().await;
+                self.wipe_store()
+            }
+            (_, manager) => {
+                part.manager = manager;
+                Ok(())
+            }
+        }
+    }
+
+    async fn become_manager(&mut self) -> anyhow::Result<()> {
+        tracing::info!("this node is a manager from now on");
+        self.wipe_store()?;
+        let Some(part) = &self.part else { return Ok(()) };
+        let listener = self.bind(&part.membership).await?;
+        let manager = self.make_manager(part, listener).await?;
+        if let Some(part) = &mut self.part {
+            part.manager = Some(manager);
+        }
+        self.begin_to_take_part();
+        Ok(())
+    }
+
+    /// The node is part of no cluster, and nothing of one is left on the disk.
+    pub(super) fn forget(&mut self) -> anyhow::Result<()> {
+        self.wipe_store()?;
+        self.file.remove()?;
+        self.slot.close(refusals::not_in_cluster());
+        Ok(())
+    }
+
+    pub(super) fn wipe_store(&self) -> anyhow::Result<()> {
+        let store = self.data.join("store");
+        let wiped = match std::fs::remove_dir_all(&store) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => std::fs::File::open(&self.data).and_then(|data| data.sync_all()),
+        };
+        wiped.with_context(|| store.to_string())
+    }
+
+    /// A store that nobody knows what it is for must not be thrown away.
+    fn check_no_store(&self) -> anyhow::Result<()> {
+        let store = self.data.join("store");
+        anyhow::ensure!(
+            !store.exists(),
+            "{} is missing, but {store} is there: restore it from a backup, or move the store away to begin anew",
+            self.data.join("membership")
+        );
+        Ok(())
+    }
+
+    pub(super) fn tell_phase(&self) {
+        let Some(part) = &self.part else {
+            self.status.send_replace(Status::inactive());
+            return;
+        };
+        let takes_part = part.manager.as_ref().is_none_or(|manager| *manager.joined.borrow() == Joined::Yes);
+        let active = takes_part && *part.connected.borrow();
+        self.status.send_modify(|status| {
+            status.phase = if active { Phase::Active } else { Phase::Pending };
+            status.membership = Some(part.membership.clone());
+            status.store = part.manager.as_ref().filter(|_| takes_part).map(|manager| manager.store.clone());
+            if active {
+                status.error.clear();
+            }
+        });
+    }
+}
+
+pub(super) fn renew_at(own: &Own) -> Timestamp {
+    let random = f64::from(*secretd_proto::id::NodeId::random().as_bytes().first().unwrap_or(&0)) / 255.0;
+    own.validity.renew_at(random)
+}
+
+/// What happens next. Cancel-safe: every part of it is.
+async fn next(part: &mut Option<Part>) -> Happened {
+    let Some(part) = part else { return std::future::pending().await };
+    let Part { news, agent, connected, manager, renew_at, .. } = part;
+    let (failed, joined) = match manager {
+        Some(ManagerPart { store, manager, joined, .. }) => {
+            let failed = async move {
+                tokio::select! {
+                    failure = store.failed() => anyhow::Error::new(failure).context("the store has failed"),
+                    ended = manager.ended() => ended.into(),
+                }
+            };
+            (Some(failed), Some(joined))
+        }
+        None => (None, None),
+    };
+    tokio::select! {
+        told = news.recv() => match told {
+            Some(told) => Happened::Told(told),
+            None => Happened::Failed(anyhow::anyhow!("the agent's news have ended")),
+        },
+        ended = agent => Happened::Failed(match ended {
+            Ok(Ok(())) => anyhow::anyhow!("the agent has ended"),
+            Ok(Err(error)) => error,
+            Err(error) => anyhow::anyhow!("the agent has panicked: {error}"),
+        }),
+        () = changed(Some(connected)) => Happened::Connected,
+        outcome = async {
+            match joined {
+                Some(joined) => {
+                    changed(Some(joined)).await;
+                    joined.borrow().clone()
+                }
+                None => std::future::pending().await,
+            }
+        } => Happened::Joined(outcome),
+        error = async {
+            match failed {
+                Some(failed) => failed.await,
+                None => std::future::pending().await,
+            }
+        } => Happened::Failed(error),
+        () = until(*renew_at) => Happened::RenewalDue,
+    }
+}
+
+/// Returns when the value is another one; never when it will not be.
+async fn changed<T>(watch: Option<&mut watch::Receiver<T>>) {
+    if let Some(watch) = watch
+        && watch.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Sleeps until a time of the wall clock.
+async fn until(at: Timestamp) {
+    use secretd_core::seam::clock::{Clock, SystemClock};
+    loop {
+        let left = at.0.saturating_sub(SystemClock.now().0);
+        let Ok(left) = u64::try_from(left) else { return };
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_nanos(left).min(LONGEST_SLEEP)).await;
+    }
+}
+
+async fn run_agent(
+    node: Node,
+    id: secretd_proto::id::NodeId,
+    managers: KnownManagers,
+    connected: watch::Sender<bool>,
+    leave: CancellationToken,
+) -> anyhow::Result<()> {
+    let agent = Agent::new(AgentDeps {
+        node: id,
+        managers: Arc::new(managers),
+        description: node.description,
+        runtime: node.runtime,
+        secret_mount: Arc::new(node.secret_fs),
+        clock: node.clock,
+        connected,
+    });
+    let agent = agent.await.context("the containers of this node cannot be seen")?;
+    agent.run(leave).await;
+    Ok(())
+}

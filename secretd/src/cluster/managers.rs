@@ -1,0 +1,88 @@
+//! The agent's way to the managers: to the one that leads, as far as this node knows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+use secretd_agent::Managers;
+use secretd_proto::id::NodeId;
+use secretd_proto::v1;
+use secretd_store::Store;
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+
+use super::links::{Mesh, Purpose};
+
+/// This node's own manager.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnManager {
+    pub(crate) node: NodeId,
+    pub(crate) address: String,
+    pub(crate) store: Store,
+    pub(crate) pipe: Channel,
+}
+
+/// Where managers are. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownManagers {
+    mesh: Mesh,
+    addresses: Arc<RwLock<Vec<String>>>,
+    own: Arc<RwLock<Option<OwnManager>>>,
+    /// Which address is next.
+    turn: Arc<AtomicUsize>,
+    news: mpsc::UnboundedSender<v1::Membership>,
+}
+
+impl KnownManagers {
+    /// `news` are told what managers tell this node.
+    pub(crate) fn new(mesh: Mesh, addresses: Vec<String>, news: mpsc::UnboundedSender<v1::Membership>) -> Self {
+        // Nodes begin at different managers.
+        let start = usize::from(NodeId::random().as_bytes()[0]);
+        let turn = Arc::new(AtomicUsize::new(start));
+        Self { mesh, addresses: Arc::new(RwLock::new(addresses)), own: Arc::default(), turn, news }
+    }
+
+    pub(crate) fn set_addresses(&self, addresses: Vec<String>) {
+        *self.addresses.write() = addresses;
+    }
+
+    /// A channel to a manager that is not this node's own: the one at `leader`, else another one each time.
+    pub(crate) fn other(&self, leader: Option<&str>) -> Channel {
+        let address = leader.map_or_else(|| self.next(), str::to_owned);
+        self.mesh.to(&address, None, Purpose::Calls)
+    }
+
+    fn next(&self) -> String {
+        let addresses = self.addresses.read();
+        let own = self.own.read().as_ref().map(|own| own.address.clone());
+        let others: Vec<&String> = addresses.iter().filter(|address| Some(*address) != own.as_ref()).collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        others.get(turn % others.len().max(1)).copied().or_else(|| addresses.first()).cloned().unwrap_or_default()
+    }
+
+    /// This node has a manager of its own, or none any more.
+    pub(crate) fn set_own(&self, own: Option<OwnManager>) {
+        *self.own.write() = own;
+    }
+}
+
+impl Managers for KnownManagers {
+    fn channel(&self, leader: Option<&str>) -> Channel {
+        let Some(own) = self.own.read().clone() else { return self.other(leader) };
+        let known = || own.store.replica().and_then(|replica| replica.leadership().leader);
+        match leader {
+            Some(address) if address == own.address => own.pipe,
+            Some(address) => self.other(Some(address)),
+            None => match known() {
+                Some(leader) if leader.node == own.node => own.pipe,
+                Some(leader) => self.other(Some(&leader.address)),
+                // Nobody leads yet, or this manager was taken out and is not told: others know.
+                None => self.other(None),
+            },
+        }
+    }
+
+    fn told(&self, membership: v1::Membership) {
+        let _ = self.news.send(membership); // nobody listens while the node leaves
+    }
+}

@@ -1,0 +1,107 @@
+//! New certificates, before the old ones expire and after: with them come roots and the role.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use secretd_agent::Managers;
+use secretd_ca::NodeKey;
+use secretd_core::time::Timestamp;
+use secretd_manager::admission::{Reissued, reissue};
+use secretd_proto::v1;
+use secretd_proto::v1::admission_client::AdmissionClient;
+use tokio::time::timeout;
+
+use super::credentials::Own;
+use super::lifecycle::{Lifecycle, Part, renew_at};
+use super::membership::Membership;
+
+/// How long a manager may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Until the next attempt when one has failed.
+const RETRY: Duration = Duration::from_secs(5);
+
+impl Lifecycle {
+    /// The certificate is due. A manager makes its own: it has the authority's key, and must be able to when no other is
+    /// there, or when all certificates have expired while the cluster was off.
+    pub(super) async fn renew(&mut self) {
+        match self.renew_by_own() {
+            Ok(true) => {}
+            Ok(false) => self.ask_for_role().await,
+            Err(error) => self.put_off(&error),
+        }
+    }
+
+    /// At the start, before anybody is spoken to.
+    pub(super) fn renew_after_absence(&mut self) {
+        let now = self.node.clock.now();
+        if self.part.as_ref().is_some_and(|part| part.renew_at <= now)
+            && let Err(error) = self.renew_by_own()
+        {
+            self.put_off(&error);
+        }
+    }
+
+    /// Asks the leader for a certificate in the role that this node is to have, and takes the role.
+    pub(super) async fn ask_for_role(&mut self) {
+        let Some(part) = &self.part else { return };
+        let outcome = match ask(part).await {
+            Ok(renewed) => self.take(renewed),
+            Err(error) => Err(error),
+        };
+        let outcome = match outcome {
+            Ok(()) => self.switch_role().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            self.put_off(&error);
+        }
+    }
+
+    fn renew_by_own(&mut self) -> anyhow::Result<bool> {
+        let Some(part) = &self.part else { return Ok(false) };
+        let Some(manager) = &part.manager else { return Ok(false) };
+        let key = NodeKey::generate()?;
+        let now = self.node.clock.now();
+        let issued = reissue(&manager.store, &key.request()?, part.membership.node, now)?;
+        let Some(Reissued { certificate, roots }) = issued else { return Ok(false) };
+        let membership =
+            Membership { certificate: certificate.to_vec(), key: key.expose_pkcs8(), roots, ..part.membership.clone() };
+        self.take(membership)?;
+        Ok(true)
+    }
+
+    /// The membership counts from now on.
+    fn take(&mut self, membership: Membership) -> anyhow::Result<()> {
+        let Some(part) = &mut self.part else { return Ok(()) };
+        let own = Own::of(&membership, &self.node.clock)?;
+        self.file.save(&membership)?;
+        part.renew_at = renew_at(&own);
+        part.mesh.renew(own);
+        part.membership = membership;
+        tracing::info!("this node has a new certificate");
+        Ok(())
+    }
+
+    fn put_off(&mut self, error: &anyhow::Error) {
+        tracing::warn!(error = format!("{error:#}"), "the node's certificate or role cannot be changed yet");
+        self.status.send_modify(|status| status.error = format!("{error:#}"));
+        let Some(part) = &mut self.part else { return };
+        let retry = i64::try_from(RETRY.as_nanos()).unwrap_or(i64::MAX);
+        part.renew_at = Timestamp(self.node.clock.now().0.saturating_add(retry));
+    }
+}
+
+async fn ask(part: &Part) -> anyhow::Result<Membership> {
+    let key = NodeKey::generate()?;
+    let request = v1::RenewRequest { request: key.request()? };
+    let mut client = AdmissionClient::new(part.managers.channel(None));
+    let answer = timeout(ANSWER, client.renew(request)).await.context("no manager answers")?;
+    let renewed = answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
+    Ok(Membership {
+        manager: renewed.manager,
+        certificate: renewed.certificate,
+        roots: renewed.roots,
+        key: key.expose_pkcs8(),
+        ..part.membership.clone()
+    })
+}

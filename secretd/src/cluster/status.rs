@@ -1,0 +1,69 @@
+//! What the node is at the moment, for `sctl info` and for whoever waits for it to be something else.
+
+use secretd_manager::Counts;
+use secretd_proto::v1;
+use secretd_store::Store;
+
+use super::membership::Membership;
+
+/// Docker's words for the state of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Part of no cluster.
+    Inactive,
+    /// It has not found a manager yet, or its manager does not take part yet.
+    Pending,
+    /// Part of a cluster.
+    Active,
+}
+
+impl Phase {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::Pending => "pending",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// What the node is.
+#[derive(Debug, Clone)]
+pub(crate) struct Status {
+    pub(crate) phase: Phase,
+    pub(crate) membership: Option<Membership>,
+    /// Of a manager that takes part.
+    pub(crate) store: Option<Store>,
+    /// Why it is not active yet.
+    pub(crate) error: String,
+}
+
+impl Status {
+    pub(crate) fn inactive() -> Self {
+        Self { phase: Phase::Inactive, membership: None, store: None, error: String::new() }
+    }
+
+    /// The part of `sctl info` that is about the cluster.
+    pub(crate) fn to_info(&self) -> v1::GetInfoResponse {
+        let counts = self.store.as_ref().map(|store| Counts::of(&store.view())).unwrap_or_default();
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut info = v1::GetInfoResponse {
+            cluster_state: self.phase.word().to_owned(),
+            managers: number(counts.managers),
+            nodes: number(counts.nodes),
+            services: number(counts.services),
+            secrets: number(counts.secrets),
+            tasks_running: number(counts.tasks_running),
+            error: self.error.clone(),
+            ..v1::GetInfoResponse::default()
+        };
+        if let Some(membership) = &self.membership {
+            info.node_id = membership.node.to_string();
+            info.cluster_id = membership.cluster.to_string();
+            info.manager = membership.manager;
+            info.address = membership.address.to_string();
+            info.manager_addresses = membership.managers.clone();
+        }
+        info
+    }
+}

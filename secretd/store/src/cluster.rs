@@ -1,0 +1,108 @@
+//! What only managers know of the cluster: its keys and join secrets, sealed at rest like every record.
+
+use std::sync::Arc;
+
+use secretd_core::node::{Cluster, ClusterSpec};
+use secretd_core::time::{Meta, Timestamp};
+use secretd_proto::id::ClusterId;
+use secretd_sealing::key::PrivateKey;
+use secretd_sealing::secret::KeyBytes;
+
+/// The cluster's record, with the keys that only the store keeps.
+#[derive(Debug, Clone)]
+pub struct ClusterRecord {
+    /// What anybody may know.
+    pub cluster: Arc<Cluster>,
+    /// What managers alone may.
+    pub keys: ClusterKeys,
+}
+
+impl ClusterRecord {
+    /// A cluster that is to be founded: `roots` and `authority` are its authority's certificate and key, the join secrets
+    /// count for ever.
+    pub fn new(id: ClusterId, spec: ClusterSpec, founding: Founding) -> Self {
+        let Founding { sealing, root, authority, worker, manager } = founding;
+        let cluster =
+            Cluster { id, meta: Meta::default(), sealing_key: sealing.public().to_bytes(), spec, roots: vec![root] };
+        let join = |secret| JoinSecret { secret: Arc::new(secret), expires_at: None, uses_left: None };
+        let keys = ClusterKeys {
+            sealing: Arc::new(sealing),
+            authority: Arc::new(authority),
+            worker: join(worker),
+            manager: join(manager),
+            unlock: None,
+            unlock_version: 0,
+        };
+        Self { cluster: Arc::new(cluster), keys }
+    }
+}
+
+/// The keys that a cluster begins with.
+#[derive(Debug)]
+pub struct Founding {
+    /// Opens what clients seal.
+    pub sealing: PrivateKey,
+    /// The authority's certificate (X.509, DER).
+    pub root: Vec<u8>,
+    /// The authority's key (PKCS #8).
+    pub authority: KeyBytes,
+    /// Of workers' join tokens.
+    pub worker: KeyBytes,
+    /// Of managers' join tokens.
+    pub manager: KeyBytes,
+}
+
+/// The cluster's keys. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct ClusterKeys {
+    /// Opens what clients seal to the cluster.
+    pub sealing: Arc<PrivateKey>,
+    /// Makes certificates: the key of the first root certificate, in PKCS #8.
+    pub authority: Arc<KeyBytes>,
+    /// Lets a node join as a worker.
+    pub worker: JoinSecret,
+    /// Lets a node join as a manager.
+    pub manager: JoinSecret,
+    /// Opens the data of managers that have been started, where autolock is on.
+    pub unlock: Option<Arc<KeyBytes>>,
+    /// Counts unlock keys, so that a manager knows whether it has the newest.
+    pub unlock_version: u64,
+}
+
+/// The secret part of a join token, and how long it counts.
+#[derive(Debug, Clone)]
+pub struct JoinSecret {
+    /// What a node has to show.
+    pub secret: Arc<KeyBytes>,
+    /// Not after this; for ever without.
+    pub expires_at: Option<Timestamp>,
+    /// So many nodes more; any number without.
+    pub uses_left: Option<u32>,
+}
+
+impl JoinSecret {
+    /// Whether a node may still join with it.
+    pub fn counts(&self, now: Timestamp) -> Result<(), JoinSecretRefusal> {
+        if self.expires_at.is_some_and(|at| at < now) {
+            return Err(JoinSecretRefusal::Expired);
+        }
+        if self.uses_left == Some(0) {
+            return Err(JoinSecretRefusal::UsedUp);
+        }
+        Ok(())
+    }
+}
+
+/// Why a join secret does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JoinSecretRefusal {
+    /// It is another one now, or never was one.
+    #[error("it is not valid: ask for the present one with `sctl cluster join-token`")]
+    Unknown,
+    /// Its time is over.
+    #[error("it has expired: ask for a new one with `sctl cluster join-token --rotate`")]
+    Expired,
+    /// So many nodes as it was for have joined.
+    #[error("it has been used as often as it may: ask for a new one with `sctl cluster join-token --rotate`")]
+    UsedUp,
+}

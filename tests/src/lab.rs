@@ -1,0 +1,167 @@
+//! Several nodes on one network: each in namespaces of its own, joined by a bridge in another.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::run;
+use crate::node::Node;
+use crate::rootfs;
+use crate::sandbox::Sandbox;
+
+/// How long anything may take to come about. Far more than it needs: a test that gets here has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Nodes n1, n2, ... at 10.77.0.1, 10.77.0.2, ...
+#[derive(Debug)]
+pub struct Lab {
+    nodes: Vec<Node>,
+    /// The bridge's network: it ends after the nodes.
+    hub: Sandbox,
+}
+
+impl Lab {
+    /// Nodes that are part of no cluster.
+    pub fn start(count: usize) -> Result<Self> {
+        Self::start_with(count, &[])
+    }
+
+    /// The same, with flags of secretd.
+    pub fn start_with(count: usize, flags: &[&str]) -> Result<Self> {
+        let hub = Sandbox::with_network()?;
+        in_network(hub.pid(), "ip link add br0 type bridge && ip link set br0 up")?;
+        let mut lab = Self { nodes: Vec::new(), hub };
+        for number in 1..=count {
+            lab.add(number, flags)?;
+        }
+        Ok(lab)
+    }
+
+    fn add(&mut self, number: usize, flags: &[&str]) -> Result<()> {
+        let sandbox = Sandbox::with_network()?;
+        let (hub, inner) = (self.hub.pid(), sandbox.pid());
+        in_network(hub, &format!("ip link add v{number} type veth peer name eth0 netns {inner}"))?;
+        in_network(hub, &format!("ip link set v{number} master br0 up"))?;
+        in_network(
+            inner,
+            &format!("ip link set lo up && ip addr add 10.77.0.{number}/24 dev eth0 && ip link set eth0 up"),
+        )?;
+        let mut named = sandbox.command("sh");
+        let named = run(named.args(["-c", &format!("echo n{number} > /proc/sys/kernel/hostname")]), b"")?;
+        ensure!(named.status.success(), "{named:?}");
+        let mut node = Node::made(sandbox, format!("10.77.0.{number}:7377"), flags)?;
+        node.start_daemon()?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// A cluster: n1 has founded it, then come further managers, then workers. Each has the image `busybox:1`.
+    pub fn cluster(managers: usize, workers: usize) -> Result<Self> {
+        let lab = Self::start(managers + workers)?;
+        lab.node(1).ok(&["cluster", "init"])?;
+        for number in 2..=managers + workers {
+            lab.join(number, if number <= managers { "manager" } else { "worker" })?;
+        }
+        lab.import_busybox()?;
+        Ok(lab)
+    }
+
+    /// The node joins n1's cluster.
+    pub fn join(&self, number: usize, role: &str) -> Result<()> {
+        let token = self.token(role)?;
+        self.node(number).ok(&["cluster", "join", "--token", &token, self.address(1)]).map(drop)
+    }
+
+    /// A join token, as n1 tells it.
+    pub fn token(&self, role: &str) -> Result<String> {
+        self.node(1).ok(&["cluster", "join-token", "-q", role])
+    }
+
+    /// Gives every node the image `busybox:1`.
+    pub fn import_busybox(&self) -> Result<()> {
+        let tar = self.node(1).path("busybox.tar");
+        rootfs::write(&tar, &rootfs::busybox(&[])?)?;
+        for node in &self.nodes {
+            node.ok(&["image", "import", "--tag", "busybox:1", &tar.to_string_lossy()])?;
+        }
+        Ok(())
+    }
+
+    /// The node n`number`.
+    #[allow(clippy::indexing_slicing)] // a test that asks for a node that it has not made fails
+    pub fn node(&self, number: usize) -> &Node {
+        &self.nodes[number - 1]
+    }
+
+    /// The node n`number`, to be stopped or started.
+    #[allow(clippy::indexing_slicing)]
+    pub fn node_mut(&mut self, number: usize) -> &mut Node {
+        &mut self.nodes[number - 1]
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Where a node listens when it is a manager.
+    pub fn address(&self, number: usize) -> &str {
+        self.node(number).address()
+    }
+
+    /// Takes a node off the network.
+    pub fn cut(&self, number: usize) -> Result<()> {
+        in_network(self.hub.pid(), &format!("ip link set v{number} down"))
+    }
+
+    /// Brings it back.
+    pub fn heal(&self, number: usize) -> Result<()> {
+        in_network(self.hub.pid(), &format!("ip link set v{number} up"))
+    }
+
+    /// The id of a node.
+    pub fn id(&self, number: usize) -> Result<String> {
+        self.node(number).ok(&["info", "--format", "{{.Cluster.NodeID}}"])
+    }
+
+    /// The number of the manager that leads, as n`asked` says.
+    pub fn leader(&self, asked: usize) -> Result<usize> {
+        let rows = self.node(asked).ok(&["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"])?;
+        let leader = rows.lines().find_map(|row| row.strip_suffix(" Leader")?.strip_prefix('n'));
+        leader.and_then(|number| number.parse().ok()).with_context(|| format!("no leader in\n{rows}"))
+    }
+}
+
+/// Waits until `look`, which runs `sctl` or reads files, finds what it looks for: what it found.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = look();
+        match found {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) | Err(_) if Instant::now() < end => {}
+            Ok(None) => bail!("it has not come about: {what}"),
+            Err(error) => return Err(error.context(format!("it has not come about: {what}"))),
+        }
+    }
+}
+
+/// Waits until what `sctl` prints is as it should be: what it printed.
+pub fn until_shown(node: &Node, arguments: &[&str], mut is_so: impl FnMut(&str) -> bool) -> Result<String> {
+    let mut last = String::new();
+    let shown = until(&format!("sctl {arguments:?}"), || {
+        last = node.ok(arguments)?;
+        Ok(is_so(&last).then(|| last.clone()))
+    });
+    shown.with_context(|| format!("the last that it printed: {last}"))
+}
+
+/// Runs a script in the network of a process.
+fn in_network(pid: i32, script: &str) -> Result<()> {
+    let target = format!("--target={pid}");
+    let mut command = Command::new("nsenter");
+    let answer = run(command.args([target.as_str(), "--net", "--", "sh", "-c", script]), b"")?;
+    ensure!(answer.status.success(), "{script}: {answer:?}");
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! Several managers and workers: any of them answers, one may be lost, and nothing that was acknowledged is.
+
+use anyhow::{Result, ensure};
+use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::node::Node;
+
+/// The nodes of a service's running tasks, sorted.
+fn where_it_runs(node: &Node, service: &str) -> Result<Vec<String>> {
+    let filter = ["-f", "desired-state=running", "--format", "{{.Node}} {{.CurrentState}}"];
+    let rows = node.ok(&[&["service", "ps", service], filter.as_slice()].concat())?;
+    let running = rows.lines().filter_map(|row| row.split_once(" Running").map(|(node, _)| node.to_owned()));
+    let mut nodes: Vec<String> = running.collect();
+    nodes.sort();
+    Ok(nodes)
+}
+
+fn create(node: &Node, name: &str, replicas: &str, more: &[&str]) -> Result<String> {
+    let first = ["--name", name, "--replicas", replicas, "--stop-signal", "KILL"];
+    node.create_service(&[&first, more, &["busybox:1", "sleep", "10000"]].concat())
+}
+
+#[test]
+fn any_manager_answers_and_secrets_reach_every_node() -> Result<()> {
+    let lab = Lab::cluster(3, 1)?;
+    lab.node(3).ok_with(&["secret", "create", "psql-pw", "-"], b"hunter2")?;
+    create(lab.node(2), "app", "4", &["--secret", "psql-pw"])?;
+
+    for manager in 1..=3 {
+        let node = lab.node(manager);
+        ensure!(where_it_runs(node, "app")? == ["n1", "n2", "n3", "n4"], "asked n{manager}");
+        for slot in 1..=4 {
+            let read = node.ok(&["exec", &format!("app.{slot}"), "cat", "/run/secrets/psql-pw"])?;
+            ensure!(read == "hunter2", "asked n{manager} for app.{slot}: {read}");
+        }
+    }
+    let worker = lab.node(4).refused(1, &["secret", "ls"], b"")?;
+    ensure!(worker.contains("worker nodes can't be used to view or modify cluster state"), "{worker}");
+    let table = lab.node(2).ok(&["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])?;
+    ensure!(table == "n1 Ready Leader\nn2 Ready Reachable\nn3 Ready Reachable\nn4 Ready ", "{table}");
+    Ok(())
+}
+
+#[test]
+fn secret_that_rotates_is_seen_on_every_node() -> Result<()> {
+    let lab = Lab::cluster(1, 2)?;
+    lab.node(1).ok_with(&["secret", "create", "key", "-"], b"one")?;
+    create(lab.node(1), "app", "3", &["--secret", "key"])?;
+
+    lab.node(1).ok_with(&["secret", "update", "key", "-"], b"two")?;
+
+    for slot in 1..=3 {
+        let task = format!("app.{slot}");
+        until_shown(lab.node(1), &["exec", &task, "cat", "/run/secrets/key"], |read| read == "two")?;
+    }
+    lab.node(1).ok(&["secret", "rm", "--force", "key"])?;
+    for slot in 1..=3 {
+        until("the secret is gone", || {
+            let read = lab.node(1).sctl(&["exec", &format!("app.{slot}"), "cat", "/run/secrets/key"], b"")?;
+            Ok((read.code() == 1).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn lost_leader_is_replaced_and_its_tasks_run_elsewhere() -> Result<()> {
+    let mut lab = Lab::cluster(3, 0)?;
+    create(lab.node(1), "app", "3", &[])?;
+    let lost = lab.leader(2)?;
+    let other = if lost == 1 { 2 } else { 1 };
+    lab.node_mut(lost).kill_daemon()?;
+
+    // The first write after the loss waits for the next leader, and is not refused.
+    lab.node(other).ok_with(&["secret", "create", "after", "-"], b"x")?;
+
+    let name = format!("n{lost}");
+    until("its tasks run elsewhere", || {
+        let nodes = where_it_runs(lab.node(other), "app")?;
+        Ok((nodes.len() == 3 && !nodes.contains(&name)).then_some(()))
+    })?;
+    let down = lab.node(other).ok(&["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])?;
+    ensure!(down.contains(&format!("{name} Down Unreachable")), "{down}");
+    ensure!(!lab.node(lost).shims().is_empty(), "its containers have ended with secretd");
+
+    lab.node_mut(lost).start_daemon()?;
+    until_shown(lab.node(lost), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "after")?;
+    until("it has stopped its old tasks", || Ok(lab.node(lost).shims().is_empty().then_some(())))?;
+    until_shown(lab.node(lost), &["node", "ls", "--format", "{{.Status}}"], |all| all == "Ready\nReady\nReady")?;
+    Ok(())
+}
+
+#[test]
+fn without_a_majority_calls_say_what_is_missing_and_containers_go_on() -> Result<()> {
+    let mut lab = Lab::cluster(3, 0)?;
+    lab.node(1).ok_with(&["secret", "create", "before", "-"], b"x")?;
+    create(lab.node(1), "app", "3", &[])?;
+    let shims: usize = lab.nodes().iter().map(|node| node.shims().len()).sum();
+    for lost in [2, 3] {
+        lab.node_mut(lost).kill_daemon()?;
+    }
+
+    let write = lab.node(1).refused(3, &["secret", "create", "after", "-"], b"x")?;
+    let read = lab.node(1).refused(3, &["secret", "ls"], b"")?;
+
+    for line in [&write, &read] {
+        let missing = [2, 3].iter().any(|lost| line.contains(lab.address(*lost)));
+        ensure!(line.contains("1 of 3 managers answer, 2 are needed") && missing, "{line}");
+    }
+    ensure!(lab.nodes().iter().map(|node| node.shims().len()).sum::<usize>() == shims, "containers have ended");
+    let stale = lab.node(1).sctl(&["--stale", "secret", "ls", "--format", "{{.Name}}"], b"")?;
+    ensure!(stale.stdout == "before\n" && stale.stderr.contains("may be out of date"), "{stale:?}");
+
+    lab.node_mut(2).start_daemon()?;
+    until_shown(lab.node(1), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "before")?;
+    lab.node(2).ok_with(&["secret", "create", "after", "-"], b"x")?;
+    Ok(())
+}
+
+#[test]
+fn manager_cut_off_hears_of_everything_when_it_is_back() -> Result<()> {
+    let lab = Lab::cluster(3, 0)?;
+    let cut = lab.leader(1)?;
+    let other = if cut == 1 { 2 } else { 1 };
+    lab.cut(cut)?;
+
+    lab.node(other).ok_with(&["secret", "create", "meanwhile", "-"], b"x")?;
+    let alone = lab.node(cut).refused(3, &["secret", "create", "alone", "-"], b"x")?;
+
+    ensure!(alone.contains("managers"), "{alone}");
+    lab.heal(cut)?;
+    until_shown(lab.node(cut), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "meanwhile")?;
+    until_shown(lab.node(cut), &["node", "ls", "--format", "{{.Status}}"], |all| all == "Ready\nReady\nReady")?;
+    Ok(())
+}
+
+#[test]
+fn promoted_worker_keeps_the_cluster_alive_and_demoted_manager_holds_nothing() -> Result<()> {
+    let mut lab = Lab::cluster(1, 2)?;
+    let all =
+        |lab: &Lab, asked: usize| lab.node(asked).ok(&["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"]);
+    let promoted = lab.node(1).ok(&["node", "promote", "n2", "n3"])?;
+    ensure!(promoted == "Node n2 promoted to a manager in the cluster.\nNode n3 promoted to a manager in the cluster.");
+    let wanted = "n1 Leader\nn2 Reachable\nn3 Reachable";
+    until_shown(lab.node(1), &["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"], |rows| rows == wanted)?;
+    ensure!(lab.node(1).ok(&["node", "promote", "n2"])? == "Node n2 is already a manager.");
+    for promoted in [2, 3] {
+        until_shown(lab.node(promoted), &["info", "--format", "{{.Cluster.LocalNodeState}}"], |state| {
+            state == "active"
+        })?;
+    }
+    lab.node(2).ok_with(&["secret", "create", "kept", "-"], b"x")?;
+
+    // The leader demotes itself, through another.
+    ensure!(lab.node(3).ok(&["node", "demote", "n1"])? == "Manager n1 demoted in the cluster.");
+    until("n1 is a worker", || Ok((!lab.node(1).data_dir().join("store").exists()).then_some(())))?;
+    let rows = until("somebody leads", || all(&lab, 3).map(|rows| rows.contains("Leader").then_some(rows)))?;
+    ensure!(rows.starts_with("n1 \n"), "{rows}");
+    let worker = lab.node(1).refused(1, &["secret", "ls"], b"")?;
+    ensure!(worker.contains("worker nodes can't"), "{worker}");
+
+    // It is promoted again, and serves as a manager that was never anything else.
+    lab.node(2).ok(&["node", "promote", "n1"])?;
+    until_shown(lab.node(1), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "kept")?;
+    lab.node_mut(3).kill_daemon()?;
+    lab.node(1).ok_with(&["secret", "create", "more", "-"], b"x")?;
+    Ok(())
+}
+
+#[test]
+fn last_manager_is_neither_demoted_nor_lets_itself_be_taken_away_by_mistake() -> Result<()> {
+    let lab = Lab::cluster(1, 1)?;
+    let demote = lab.node(1).refused(4, &["node", "demote", "n1"], b"")?;
+    ensure!(demote.contains("attempting to demote the last manager of the cluster"), "{demote}");
+    let leave = lab.node(1).refused(4, &["cluster", "leave"], b"")?;
+    ensure!(
+        leave.contains("removing the last manager erases all current state of the cluster: use --force"),
+        "{leave}"
+    );
+    let remove = lab.node(1).refused(4, &["node", "rm", "n1"], b"")?;
+    ensure!(remove.contains("demote it with \"sctl node demote n1\""), "{remove}");
+    let ready = lab.node(1).refused(4, &["node", "rm", "n2"], b"")?;
+    ensure!(ready.contains("node n2 is not down and can't be removed"), "{ready}");
+
+    lab.node(1).ok(&["cluster", "leave", "--force"])?;
+
+    let gone = lab.node(1).refused(1, &["node", "ls"], b"")?;
+    ensure!(gone.contains("use \"sctl cluster init\" or \"sctl cluster join\""), "{gone}");
+    ensure!(!lab.node(1).data_dir().join("store").exists());
+    lab.node(1).ok(&["cluster", "init"])?;
+    Ok(())
+}
+
+#[test]
+fn managers_that_leave_take_their_votes_with_them() -> Result<()> {
+    let lab = Lab::cluster(3, 0)?;
+    for leaving in [3, 2] {
+        let warned = lab.node(leaving).refused(4, &["cluster", "leave"], b"")?;
+        ensure!(warned.contains("participating as a manager"), "{warned}");
+        ensure!(lab.node(leaving).ok(&["cluster", "leave", "--force"])? == "Node left the cluster.");
+        // Those who stay need no vote of the one that left.
+        lab.node(1).ok_with(&["secret", "create", &format!("without-{leaving}"), "-"], b"x")?;
+        let state = lab.node(leaving).ok(&["info", "--format", "{{.Cluster.LocalNodeState}}"])?;
+        ensure!(state == "inactive", "{state}");
+    }
+    let rows = lab.node(1).ok(&["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])?;
+    ensure!(rows == "n1 Ready Leader\nn2 Down \nn3 Down ", "{rows}");
+    lab.node(1).ok(&["node", "rm", "n2", "n3"])?;
+    lab.join(2, "worker")
+}
+
+#[test]
+fn worker_that_leaves_ends_its_tasks_and_comes_back_as_another_node() -> Result<()> {
+    let lab = Lab::cluster(1, 1)?;
+    create(lab.node(1), "app", "2", &[])?;
+    ensure!(where_it_runs(lab.node(1), "app")? == ["n1", "n2"]);
+    let before = lab.id(2)?;
+
+    lab.node(2).ok(&["cluster", "leave"])?;
+
+    ensure!(lab.node(2).shims().is_empty(), "its containers go on");
+    until("both run on n1", || Ok((where_it_runs(lab.node(1), "app")? == ["n1", "n1"]).then_some(())))?;
+    lab.join(2, "worker")?;
+    ensure!(lab.id(2)? != before);
+    let rows = lab.node(1).ok(&["node", "ls", "-f", "name=n2", "--format", "{{.Status}}"])?;
+    ensure!(rows.lines().count() == 2, "{rows}");
+    Ok(())
+}
+
+#[test]
+fn removed_node_is_refused_at_once_and_loses_what_it_had() -> Result<()> {
+    let lab = Lab::cluster(1, 1)?;
+    lab.node(1).ok_with(&["secret", "create", "key", "-"], b"x")?;
+    create(lab.node(1), "app", "2", &["--secret", "key"])?;
+    ensure!(lab.node(2).shims().len() == 1);
+
+    lab.node(1).ok(&["node", "rm", "--force", "n2"])?;
+
+    until("its containers end", || Ok(lab.node(2).shims().is_empty().then_some(())))?;
+    until("what is wanted runs on n1", || Ok((where_it_runs(lab.node(1), "app")? == ["n1", "n1"]).then_some(())))?;
+    ensure!(lab.node(1).log().contains("node-removed"), "the refusal is not on record");
+    let again = lab.node(2).refused(4, &["cluster", "join", "--token", &lab.token("worker")?, lab.address(1)], b"")?;
+    ensure!(again.contains("this node is already part of a cluster"), "{again}");
+    lab.node(2).ok(&["cluster", "leave"])?;
+    lab.join(2, "worker")
+}
