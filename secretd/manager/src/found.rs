@@ -15,7 +15,7 @@ use secretd_store::{ClusterRecord, Founding, Op, Store};
 use crate::refusal::Refusal;
 
 /// A certificate is renewed at half its life at the earliest: below this, nodes would do little else.
-const SHORTEST_CERTIFICATE: Duration = Duration::from_secs(60);
+const SHORTEST_CERTIFICATE: Duration = Duration::from_secs(10);
 /// Below this a busy machine counts as lost.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
 const LONGEST_HEARTBEAT: Duration = Duration::from_hours(1);
@@ -26,7 +26,7 @@ const LONGEST_HEARTBEAT: Duration = Duration::from_hours(1);
 /// Which, and what to give.
 pub fn check_spec(spec: &ClusterSpec) -> Result<(), Refusal> {
     if spec.cert_expiry < SHORTEST_CERTIFICATE {
-        return Err(Refusal::invalid("minimum certificate expiry time is: 1m0s (--cert-expiry)"));
+        return Err(Refusal::invalid("minimum certificate expiry time is: 10s (--cert-expiry)"));
     }
     if !(SHORTEST_HEARTBEAT..=LONGEST_HEARTBEAT).contains(&spec.heartbeat) {
         return Err(Refusal::invalid("the heartbeat period must be from 100ms to 1h (--dispatcher-heartbeat)"));
