@@ -1,13 +1,13 @@
 //! Whether a service is as it is wanted: from its tasks to a state, and what to say of it. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use secretd_proto::v1::restart_policy::Condition;
+use secretd_proto::v1::service_spec::Mode;
 use secretd_proto::v1::update_config::FailureAction;
 use secretd_proto::v1::update_status::State as Update;
-use secretd_proto::v1::{Service, Task, TaskState};
+use secretd_proto::v1::{Service, Task, TaskSpec, TaskState};
 
-use crate::view::service::replicas;
 use crate::view::task::{name, word};
 
 /// How far a service is.
@@ -38,16 +38,14 @@ pub(crate) enum State {
 }
 
 /// The progress of a service with these tasks.
-pub(crate) fn progress(service: &Service, tasks: &[Task]) -> Progress {
-    let spec = service.spec.clone().unwrap_or_default();
-    let wanted = replicas(&spec);
+pub(crate) fn progress(service: &Service, tasks: &[Task], wanted: u64) -> Progress {
     let (mut running, mut done, mut others) = (0, 0, 0);
     let mut slots = BTreeMap::new();
     let mut stuck = None;
     for task in tasks.iter().filter(|task| !is_current(service, task)) {
         others += u64::from(is_alive(task));
     }
-    for slot in 1..=wanted {
+    for slot in numbers(service, tasks) {
         let of_slot: Vec<&Task> = tasks.iter().filter(|task| task.slot == slot && is_current(service, task)).collect();
         let Some(newest) = of_slot.iter().max_by_key(|task| age(task)) else {
             slots.insert(slot, "new".to_owned());
@@ -80,6 +78,19 @@ pub(crate) fn progress(service: &Service, tasks: &[Task]) -> Progress {
     Progress { running, wanted, slots, trouble, state }
 }
 
+/// The slots that are wanted. Those of a global service are known by their tasks alone.
+fn numbers(service: &Service, tasks: &[Task]) -> Vec<u64> {
+    match service.spec.as_ref().and_then(|spec| spec.mode) {
+        Some(Mode::Global(_)) => {
+            let wanted = tasks.iter().filter(|task| task.desired_state() <= TaskState::Running);
+            let numbers: BTreeSet<u64> = wanted.map(|task| task.slot).collect();
+            numbers.into_iter().collect()
+        }
+        Some(Mode::Replicated(mode)) => (1..=mode.replicas).collect(),
+        None => Vec::new(),
+    }
+}
+
 fn newest_error(service: &Service, tasks: &[Task]) -> Option<String> {
     let has_error = |task: &&Task| task.status.as_ref().is_some_and(|status| !status.error.is_empty());
     let troubled = tasks.iter().filter(|task| is_current(service, task)).filter(has_error);
@@ -103,7 +114,17 @@ fn goes_on(service: &Service) -> bool {
 /// Whether the task runs what the service wants. A service that went back to an equal specification replaces nothing.
 fn is_current(service: &Service, task: &Task) -> bool {
     let spec = service.spec.clone().unwrap_or_default();
-    task.slot <= replicas(&spec) && (task.spec_version == service.spec_version || task.spec == spec.task)
+    let is_wanted = match spec.mode {
+        Some(Mode::Replicated(mode)) => task.slot <= mode.replicas,
+        Some(Mode::Global(_)) | None => task.desired_state() <= TaskState::Running,
+    };
+    is_wanted && (task.spec_version == service.spec_version || runs_the_same(&task.spec, &spec.task))
+}
+
+/// Where tasks may run replaces none that is where it may be.
+fn runs_the_same(a: &Option<TaskSpec>, b: &Option<TaskSpec>) -> bool {
+    let without = |spec: &Option<TaskSpec>| spec.clone().map(|spec| TaskSpec { placement: None, ..spec });
+    a == b || without(a) == without(b)
 }
 
 fn is_alive(task: &Task) -> bool {

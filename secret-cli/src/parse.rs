@@ -7,6 +7,7 @@ pub(crate) mod environment;
 pub(crate) mod key_value;
 pub(crate) mod mount;
 pub(crate) mod number;
+pub(crate) mod placement;
 pub(crate) mod role;
 pub(crate) mod secret;
 pub(crate) mod shell_words;

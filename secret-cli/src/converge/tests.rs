@@ -1,6 +1,5 @@
 //! When a service counts as converged, and when it never will be.
 
-use secretd_proto::v1::service_spec::Mode;
 use secretd_proto::v1::{ReplicatedMode, RestartPolicy, ServiceSpec, TaskSpec, TaskStatus, UpdateConfig, UpdateStatus};
 
 use super::*;
@@ -41,8 +40,15 @@ fn task(slot: u64, spec_version: u64, desired: TaskState, state: TaskState, cond
     }
 }
 
+fn replicas(service: &Service) -> u64 {
+    match service.spec.as_ref().unwrap().mode {
+        Some(Mode::Replicated(mode)) => mode.replicas,
+        Some(Mode::Global(_)) | None => 0,
+    }
+}
+
 fn check(service: &Service, tasks: &[Task], wanted: &State) {
-    assert_eq!(progress(service, tasks).state, *wanted, "{tasks:#?}");
+    assert_eq!(progress(service, tasks, replicas(service)).state, *wanted, "{tasks:#?}");
 }
 
 fn stuck(text: &str) -> State {
@@ -71,7 +77,7 @@ fn running_tasks_are_counted_and_slots_described() {
     use TaskState::{Failed, Running};
     let tasks = [task(1, 2, Running, Running, Condition::Any), task(2, 2, Running, Failed, Condition::Any)];
 
-    let progress = progress(&service(3, None), &tasks);
+    let progress = progress(&service(3, None), &tasks, 3);
 
     assert_eq!((progress.running, progress.wanted), (1, 3));
     assert_eq!(progress.trouble.as_deref(), Some("app.2 failed: no"));

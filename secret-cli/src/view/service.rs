@@ -21,7 +21,7 @@ pub(crate) fn row(summary: &v1::ServiceSummary) -> Value {
     json!({
         "ID": service.id,
         "Name": spec.name,
-        "Mode": "replicated",
+        "Mode": mode(&spec),
         "Replicas": format!("{}/{}", summary.running, summary.desired),
         "Image": image.split('@').next().unwrap_or_default(),
         "Labels": labels_cell(&spec.labels),
@@ -71,9 +71,13 @@ fn spec_value(spec: &v1::ServiceSpec) -> Value {
             },
             "Networks": [{ "Target": network(&task) }],
             "LogDriver": { "Name": log.driver, "Options": labels(&log.options) },
+            "Placement": placement(task.placement.as_ref()),
             "ForceUpdate": task.force_update,
         },
-        "Mode": { "Replicated": { "Replicas": replicas(spec) } },
+        "Mode": match replicas(spec) {
+            Some(replicas) => json!({ "Replicated": { "Replicas": replicas } }),
+            None => json!({ "Global": {} }),
+        },
         "UpdateConfig": update_value(&spec.update.unwrap_or_default()),
     })
 }
@@ -154,12 +158,26 @@ pub(crate) fn container(spec: &v1::ServiceSpec) -> v1::ContainerSpec {
     spec.task.as_ref().and_then(|task| task.container.clone()).unwrap_or_default()
 }
 
-/// The number of replicas that are wanted.
-pub(crate) fn replicas(spec: &v1::ServiceSpec) -> u64 {
+/// The number of replicas that are wanted; `None` for a global service.
+pub(crate) fn replicas(spec: &v1::ServiceSpec) -> Option<u64> {
     match &spec.mode {
-        Some(v1::service_spec::Mode::Replicated(mode)) => mode.replicas,
-        None => 0,
+        Some(v1::service_spec::Mode::Replicated(mode)) => Some(mode.replicas),
+        Some(v1::service_spec::Mode::Global(_)) | None => None,
     }
+}
+
+fn mode(spec: &v1::ServiceSpec) -> &'static str {
+    if replicas(spec).is_some() { "replicated" } else { "global" }
+}
+
+fn placement(placement: Option<&v1::Placement>) -> Value {
+    let placement = placement.cloned().unwrap_or_default();
+    let spread = placement.spread.iter().map(|key| json!({ "Spread": { "SpreadDescriptor": key } }));
+    json!({
+        "Constraints": placement.constraints,
+        "Preferences": spread.collect::<Vec<_>>(),
+        "MaxReplicas": placement.max_replicas_per_node,
+    })
 }
 
 fn network(task: &v1::TaskSpec) -> &'static str {

@@ -22,7 +22,7 @@ fn wrong_usage_is_exit_code_2_and_nothing_is_sent() {
         &["secret", "create", "a"],
         &["secret", "update", "old"],
         &["service", "create", "--publish", "80:80", "app:1"],
-        &["service", "create", "--mode", "global", "app:1"],
+        &["service", "create", "--mode", "global-job", "app:1"],
         &["service", "create", "--secret", "source=a,uid=www-data", "app:1"],
         &["service", "create", "--secret", "source=a,mode=9", "app:1"],
         &["service", "scale", "app"],

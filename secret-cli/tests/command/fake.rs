@@ -152,8 +152,8 @@ impl Control for Fake {
             status: Some(TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() }),
             ..Task::default()
         };
-        let states =
-            [vec![], vec![task]].map(|tasks| Ok(WatchServiceResponse { service: Some(service(spec.clone())), tasks }));
+        let states = [vec![], vec![task]]
+            .map(|tasks| Ok(WatchServiceResponse { service: Some(service(spec.clone())), tasks, desired: 1 }));
         Ok(Response::new(Box::pin(futures::stream::iter(states))))
     }
 

@@ -1,6 +1,6 @@
 //! Domain types of the cluster and the seams at which it meets the world.
 //!
-//! Reading order: [`time`], [`secret`], [`service`], [`task`], [`node`] (what there is), [`wire`] (how it crosses the
+//! Reading order: [`time`], [`secret`], [`service`], [`task`], [`node`], [`placement`] (what there is), [`wire`] (how it crosses the
 //! wire), [`seam`] (Clock, Runtime, SecretMount, Images), and behind the feature `testing` their fakes.
 //!
 //! Deliberately absent: IO, and any type that holds a secret's plaintext.
@@ -8,6 +8,7 @@
 #[cfg(feature = "testing")]
 pub mod fake;
 pub mod node;
+pub mod placement;
 pub mod seam;
 pub mod secret;
 pub mod service;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use secretd_proto::id::{SecretId, ServiceId};
 use secretd_proto::name::{SecretName, ServiceName};
 
+use crate::placement::Placement;
 use crate::secret::SecretVersion;
 use crate::time::{Meta, Timestamp, Version};
 
@@ -32,6 +33,8 @@ pub enum ServiceMode {
         /// May be 0.
         replicas: u64,
     },
+    /// One on each node that may have one. A slot stays on its node.
+    Global,
 }
 
 /// How tasks are replaced.
@@ -97,6 +100,8 @@ pub struct TaskSpec {
     pub log: LogConfig,
     /// Which network it has.
     pub network: NetworkMode,
+    /// Where it may run. A difference in it alone replaces no task that is where it may be.
+    pub placement: Placement,
 }
 
 /// Which network a container has.

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use secretd_core::node::{Availability, NodeState};
+use secretd_core::node::{Availability, Node, NodeState};
+use secretd_core::placement::Placement;
 use secretd_core::seam::clock::Clock;
+use secretd_core::service::ServiceMode;
 use secretd_core::task::{Task, TaskState};
 use secretd_core::time::Timestamp;
 use secretd_proto::id::{NodeId, ServiceId};
@@ -248,6 +250,7 @@ impl Reconciler {
                     service,
                     tasks: &tasks,
                     hosts: &hosts,
+                    barred: &barred(view, &service.spec.task.placement),
                     memory: &self.memory,
                     history_limit: cluster.spec.task_history_limit,
                     now,
@@ -297,11 +300,18 @@ impl Work {
                 self.services.insert(task.service_id);
                 self.placement |= !has_ended(task);
             }
-            Event::NodeCreated(_) => self.placement = true,
+            Event::NodeCreated(_) => {
+                self.placement = true;
+                self.services.extend(global_services(view));
+            }
             Event::NodeUpdated { old, new } => {
                 self.placement = true;
-                if (old.state, old.availability) != (new.state, new.availability) {
+                // What services ask of nodes, and what nodes say of themselves.
+                let asked = |node: &Node| (node.state, node.availability, node.manager);
+                let labels = |node: &Node| (node.labels.clone(), node.description.engine_labels.clone());
+                if asked(old) != asked(new) || labels(old) != labels(new) {
                     self.services.extend(view.tasks_of_node(&new.id).map(|task| task.service_id));
+                    self.services.extend(global_services(view));
                 }
             }
             Event::NodeRemoved(node) => {
@@ -317,19 +327,30 @@ impl Work {
     }
 }
 
+/// Services whose number of tasks depends on the nodes.
+fn global_services(view: &View) -> impl Iterator<Item = ServiceId> {
+    view.services().filter(|service| service.spec.mode == ServiceMode::Global).map(|service| service.id)
+}
+
 /// Whether the scheduler has a task to place.
 pub(crate) fn waits_for_node(task: &Task) -> bool {
-    task.node_id.is_none() && task.status.state < TaskState::Assigned && task.desired_state <= TaskState::Running
+    task.status.state < TaskState::Assigned && task.desired_state <= TaskState::Running
+}
+
+/// The nodes on which a service's tasks may not be.
+fn barred(view: &View, placement: &Placement) -> BTreeSet<NodeId> {
+    if placement.constraints.is_empty() {
+        return BTreeSet::new();
+    }
+    view.nodes().filter(|node| !placement.allows(node)).map(|node| node.id).collect()
 }
 
 fn hosts(view: &View) -> BTreeMap<NodeId, Host> {
     let host = |state, availability, since| match (state, availability) {
         (NodeState::Down, _) => Host::Down { since },
         (_, Availability::Drain) => Host::Drains,
-        (
-            NodeState::Unknown | NodeState::Ready | NodeState::Disconnected,
-            Availability::Active | Availability::Pause,
-        ) => Host::Keeps,
+        (NodeState::Unknown | NodeState::Ready | NodeState::Disconnected, Availability::Active) => Host::Keeps,
+        (NodeState::Unknown | NodeState::Ready | NodeState::Disconnected, Availability::Pause) => Host::Pauses,
     };
     view.nodes().map(|node| (node.id, host(node.state, node.availability, node.meta.updated_at))).collect()
 }

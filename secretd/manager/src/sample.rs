@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secretd_core::node::{Availability, Node, NodeDescription, NodeState, SecretsStatus};
+use secretd_core::placement::Placement;
 use secretd_core::secret::{Secret, SecretSpec, SecretVersion};
 use secretd_core::service::{
     ContainerSpec, LogConfig, NetworkMode, Resources, RestartPolicy, SecretGrant, Service, ServiceMode, ServiceSpec,
@@ -73,6 +74,7 @@ pub(crate) fn task_spec(image: &str) -> TaskSpec {
         force_update: 0,
         log: LogConfig::default(),
         network: NetworkMode::None,
+        placement: Placement::default(),
     }
 }
 

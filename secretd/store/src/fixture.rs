@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use secretd_core::node::{Availability, ClusterSpec, Node, NodeDescription, NodeState};
+use secretd_core::placement::Placement;
 use secretd_core::seam::clock::Clock;
 use secretd_core::secret::{SealedPayload, SecretSpec, SecretVersion};
 use secretd_core::service::{
@@ -175,6 +176,7 @@ pub(crate) fn task_spec(secrets: Vec<SecretGrant>) -> TaskSpec {
         force_update: 0,
         log: LogConfig::default(),
         network: NetworkMode::None,
+        placement: Placement::default(),
     }
 }
 

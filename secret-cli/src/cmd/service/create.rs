@@ -2,27 +2,29 @@
 
 use clap::Args;
 use secretd_proto::v1::service_spec::Mode;
-use secretd_proto::v1::{CreateServiceRequest, Mount, ReplicatedMode, ServiceSpec, Ulimit};
+use secretd_proto::v1::{CreateServiceRequest, GlobalMode, Mount, ReplicatedMode, ServiceSpec, Ulimit};
 use serde_json::json;
 
-use super::options::apply::container;
+use super::options::apply::{container, task};
 use super::options::{Limits, Policies, Scalars, Waiting};
 use super::{grants, wait};
 use crate::cmd::Context;
 use crate::failure::Failure;
 use crate::output;
 use crate::parse::secret::SecretRequest;
-use crate::parse::{environment, key_value, mount, number};
+use crate::parse::{environment, key_value, mount, number, placement};
 
 #[derive(Debug, Clone, Copy)]
 enum ServiceMode {
     Replicated,
+    Global,
 }
 
 fn mode(text: &str) -> Result<ServiceMode, String> {
     match text {
         "replicated" => Ok(ServiceMode::Replicated),
-        _ => Err(format!("unknown mode: {text}, only replicated is supported")),
+        "global" => Ok(ServiceMode::Global),
+        _ => Err(format!("unknown mode: {text}, only replicated and global are supported")),
     }
 }
 
@@ -32,7 +34,7 @@ pub(crate) struct Create {
     /// Name of the service; a random one without it
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
-    /// How the number of tasks is chosen
+    /// How the number of tasks is chosen: replicated, or global for one on each node
     #[arg(long, default_value = "replicated", value_parser = mode)]
     mode: ServiceMode,
     /// Secret to grant, as NAME or source=NAME,target=PATH,uid=UID,gid=GID,mode=OCTAL
@@ -50,6 +52,13 @@ pub(crate) struct Create {
     /// Label of the containers
     #[arg(long = "container-label", value_name = "KEY=VALUE", value_parser = key_value::label)]
     container_labels: Vec<(String, String)>,
+    /// Rule for the nodes of the tasks, as KEY==VALUE or KEY!=VALUE: node.id, node.hostname, node.role,
+    /// node.platform.os, node.platform.arch, node.labels.KEY, engine.labels.KEY
+    #[arg(long = "constraint", value_name = "RULE")]
+    constraints: Vec<String>,
+    /// Spread the tasks over the values of a label of nodes, as spread=node.labels.KEY; the first one is the outermost
+    #[arg(long = "placement-pref", value_name = "PREFERENCE", value_parser = placement::preference)]
+    placement_prefs: Vec<String>,
     #[arg(long = "mount", help = mount::HELP, value_name = "MOUNT", value_parser = mount::parse)]
     mounts: Vec<Mount>,
     /// Further line of /etc/hosts
@@ -80,7 +89,7 @@ pub(crate) struct Create {
 pub(crate) async fn run(context: &Context, mut args: Create) -> Result<u8, Failure> {
     let env = environment::variables(&args.env_files, &args.env)?;
     let (requests, waiting) = (std::mem::take(&mut args.secrets), args.waiting);
-    let mut spec = args.into_spec(env);
+    let mut spec = args.into_spec(env)?;
     let mut control = context.control().await?;
     container(&mut spec).secrets = grants::resolve(&mut control, &requests).await?;
     let created = control.create_service(CreateServiceRequest { spec: Some(spec) }).await?.into_inner();
@@ -96,12 +105,15 @@ pub(crate) async fn run(context: &Context, mut args: Create) -> Result<u8, Failu
 
 impl Create {
     /// The specification, without its secrets.
-    fn into_spec(self, env: Vec<String>) -> ServiceSpec {
-        let ServiceMode::Replicated = self.mode;
+    fn into_spec(self, env: Vec<String>) -> Result<ServiceSpec, Failure> {
+        let mode = match self.mode {
+            ServiceMode::Replicated => Mode::Replicated(ReplicatedMode { replicas: 1 }),
+            ServiceMode::Global => Mode::Global(GlobalMode {}),
+        };
         let mut spec = ServiceSpec {
             name: self.name,
             labels: self.labels.into_iter().collect(),
-            mode: Some(Mode::Replicated(ReplicatedMode { replicas: 1 })),
+            mode: Some(mode),
             ..ServiceSpec::default()
         };
         let container = container(&mut spec);
@@ -115,9 +127,12 @@ impl Create {
         container.groups = self.groups;
         container.ulimits = self.ulimits;
         container.sysctls = self.sysctls.into_iter().collect();
-        self.scalars.apply(&mut spec);
+        let placement = task(&mut spec).placement.get_or_insert_default();
+        placement.constraints = self.constraints;
+        placement.spread = self.placement_prefs;
+        self.scalars.apply(&mut spec)?;
         self.limits.apply(&mut spec);
         self.policies.apply(&mut spec);
-        spec
+        Ok(spec)
     }
 }

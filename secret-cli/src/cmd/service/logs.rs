@@ -86,7 +86,7 @@ async fn slots(control: &mut Control, args: &Logs) -> Result<u64, Failure> {
             if container(&spec).tty && !args.raw {
                 return Err(Failure::invalid("tty service logs only supported with --raw"));
             }
-            Ok(replicas(&spec))
+            Ok(replicas(&spec).unwrap_or(1))
         }
         Err(failure) if failure.code == Code::NotFound.as_str() => Ok(0), // a task
         Err(failure) => Err(failure),

@@ -90,6 +90,9 @@ pub(super) struct Scalars {
     /// Number of tasks
     #[arg(long, value_name = "NUMBER")]
     replicas: Option<u64>,
+    /// Tasks that a node may have at the most; 0 for any number
+    #[arg(long, value_name = "NUMBER")]
+    replicas_max_per_node: Option<u64>,
     /// User in the container, as NAME|UID[:GROUP|GID]
     #[arg(short, long)]
     user: Option<String>,

@@ -50,6 +50,9 @@ pub(crate) async fn run(context: &Context, args: Scale) -> Result<u8, Failure> {
 async fn scale(context: &Context, control: &mut Control, reference: &str, replicas: u64) -> Result<String, Failure> {
     let service = update::find(control, reference).await?;
     let mut spec = service.spec.unwrap_or_default();
+    if matches!(spec.mode, Some(Mode::Global(_))) {
+        return Err(Failure::invalid(format!("{reference}: scale can only be used with replicated mode")));
+    }
     spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas }));
     let id = service.id.clone();
     let version = update::version(&service.meta);

@@ -13,7 +13,7 @@ use crate::connection::Control;
 use crate::failure::Failure;
 use crate::output;
 use crate::parse::secret::SecretRequest;
-use crate::parse::{key_value, mount, number};
+use crate::parse::{key_value, mount, number, placement};
 
 #[derive(Debug, Args)]
 pub(crate) struct Update {
@@ -77,6 +77,18 @@ struct Lists {
     /// Mount to remove, by its target
     #[arg(long, value_name = "TARGET")]
     mount_rm: Vec<String>,
+    /// Rule for the nodes of the tasks to add, as KEY==VALUE or KEY!=VALUE
+    #[arg(long, value_name = "RULE")]
+    constraint_add: Vec<String>,
+    /// Rule for the nodes of the tasks to remove
+    #[arg(long, value_name = "RULE")]
+    constraint_rm: Vec<String>,
+    /// Preference to add, as spread=node.labels.KEY
+    #[arg(long, value_name = "PREFERENCE", value_parser = placement::preference)]
+    placement_pref_add: Vec<String>,
+    /// Preference to remove
+    #[arg(long, value_name = "PREFERENCE", value_parser = placement::preference)]
+    placement_pref_rm: Vec<String>,
     /// Line of /etc/hosts to add
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = key_value::host)]
     host_add: Vec<String>,

@@ -58,11 +58,11 @@ async fn follow(mut updates: Streaming<WatchServiceResponse>, show: &mut Show, g
             update = updates.message() => update?,
             () = stable(stable_until) => return Ok(()),
         };
-        let Some(WatchServiceResponse { service: Some(service), tasks }) = update else {
+        let Some(WatchServiceResponse { service: Some(service), tasks, desired }) = update else {
             return Err(Failure::failed("the service was removed meanwhile"));
         };
         let name = service.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
-        let progress = progress(&service, &tasks);
+        let progress = progress(&service, &tasks, desired);
         show.progress(name, &progress);
         match progress.state {
             State::Converged => {

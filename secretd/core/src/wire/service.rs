@@ -6,6 +6,7 @@ use std::time::Duration;
 use secretd_proto::v1;
 
 use super::{WireError, duration_from_wire, duration_to_wire, known, parse, required, time_from_wire, time_to_wire};
+use crate::placement::Placement;
 use crate::secret::SecretVersion;
 use crate::service::{
     ContainerSpec, FailureAction, LogConfig, Mount, MountKind, NetworkMode, Resources, RestartCondition, RestartPolicy,
@@ -19,12 +20,15 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 
 impl From<ServiceSpec> for v1::ServiceSpec {
     fn from(spec: ServiceSpec) -> Self {
-        let ServiceMode::Replicated { replicas } = spec.mode;
+        let mode = match spec.mode {
+            ServiceMode::Replicated { replicas } => v1::service_spec::Mode::Replicated(v1::ReplicatedMode { replicas }),
+            ServiceMode::Global => v1::service_spec::Mode::Global(v1::GlobalMode {}),
+        };
         Self {
             name: spec.name.into(),
             labels: spec.labels.into_iter().collect(),
             task: Some(spec.task.into()),
-            mode: Some(v1::service_spec::Mode::Replicated(v1::ReplicatedMode { replicas })),
+            mode: Some(mode),
             update: Some(spec.update.into()),
         }
     }
@@ -33,12 +37,15 @@ impl From<ServiceSpec> for v1::ServiceSpec {
 impl TryFrom<v1::ServiceSpec> for ServiceSpec {
     type Error = WireError;
     fn try_from(spec: v1::ServiceSpec) -> Result<Self, WireError> {
-        let v1::service_spec::Mode::Replicated(replicated) = required("mode", spec.mode)?;
+        let mode = match required("mode", spec.mode)? {
+            v1::service_spec::Mode::Replicated(v1::ReplicatedMode { replicas }) => ServiceMode::Replicated { replicas },
+            v1::service_spec::Mode::Global(v1::GlobalMode {}) => ServiceMode::Global,
+        };
         Ok(Self {
             name: parse("name", &spec.name)?,
             labels: BTreeMap::from_iter(spec.labels),
             task: required("task", spec.task)?.try_into()?,
-            mode: ServiceMode::Replicated { replicas: replicated.replicas },
+            mode,
             update: spec.update.map_or_else(|| Ok(UpdateConfig::default()), TryInto::try_into)?,
         })
     }
@@ -101,6 +108,7 @@ impl From<TaskSpec> for v1::TaskSpec {
             force_update: spec.force_update,
             log: Some(v1::LogConfig { driver: spec.log.driver, options: spec.log.options.into_iter().collect() }),
             network: network.into(),
+            placement: Some(spec.placement.into()),
         }
     }
 }
@@ -119,6 +127,30 @@ impl TryFrom<v1::TaskSpec> for TaskSpec {
                 v1::NetworkMode::None => NetworkMode::None,
                 v1::NetworkMode::Host => NetworkMode::Host,
             },
+            placement: spec.placement.unwrap_or_default().try_into()?,
+        })
+    }
+}
+
+impl From<Placement> for v1::Placement {
+    fn from(placement: Placement) -> Self {
+        Self {
+            constraints: placement.constraints.iter().map(ToString::to_string).collect(),
+            spread: placement.preferences.iter().map(ToString::to_string).collect(),
+            max_replicas_per_node: placement.max_replicas_per_node,
+        }
+    }
+}
+
+impl TryFrom<v1::Placement> for Placement {
+    type Error = WireError;
+    fn try_from(placement: v1::Placement) -> Result<Self, WireError> {
+        let constraints = placement.constraints.iter().map(|text| parse("task.placement.constraints", text));
+        let preferences = placement.spread.iter().map(|text| parse("task.placement.spread", text));
+        Ok(Self {
+            constraints: constraints.collect::<Result<_, _>>()?,
+            preferences: preferences.collect::<Result<_, _>>()?,
+            max_replicas_per_node: placement.max_replicas_per_node,
         })
     }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use secretd_proto::id::{NodeId, SecretId, ServiceId, TaskId};
 
 use super::*;
+use crate::placement::{Constraint, Placement};
 use crate::secret::SecretVersion;
 use crate::service::*;
 use crate::task::{ContainerStatus, Task, TaskState, TaskStatus};
@@ -85,6 +86,22 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
     })
 }
 
+fn placement() -> impl Strategy<Value = Placement> {
+    let key = prop::sample::select(vec!["node.id", "node.role", "node.labels.a", "engine.labels.b"]);
+    let constraint = (key.clone(), any::<bool>(), "[a-z0-9]{1,5}").prop_map(|(key, equal, value)| Constraint {
+        key: key.parse().unwrap(),
+        equal,
+        value,
+    });
+    let preference = key.prop_map(|key| key.parse().unwrap());
+    let lists = (prop::collection::vec(constraint, 0..3), prop::collection::vec(preference, 0..3));
+    (lists, any::<u64>()).prop_map(|((constraints, preferences), max_replicas_per_node)| Placement {
+        constraints,
+        preferences,
+        max_replicas_per_node,
+    })
+}
+
 fn task_spec() -> impl Strategy<Value = TaskSpec> {
     let restart = (
         prop::sample::select(vec![RestartCondition::Any, RestartCondition::OnFailure, RestartCondition::None]),
@@ -99,7 +116,7 @@ fn task_spec() -> impl Strategy<Value = TaskSpec> {
             window,
         });
     let network = prop::sample::select(vec![NetworkMode::None, NetworkMode::Host]);
-    (container(), restart, any::<[i64; 5]>(), any::<u64>(), (text(), map()), network).prop_map(
+    (container(), restart, any::<[i64; 5]>(), any::<u64>(), (text(), map()), network, placement()).prop_map(
         |(
             container,
             restart,
@@ -107,6 +124,7 @@ fn task_spec() -> impl Strategy<Value = TaskSpec> {
             force_update,
             (driver, options),
             network,
+            placement,
         )| {
             TaskSpec {
                 container,
@@ -121,6 +139,7 @@ fn task_spec() -> impl Strategy<Value = TaskSpec> {
                 force_update,
                 log: LogConfig { driver, options },
                 network,
+                placement,
             }
         },
     )
@@ -141,8 +160,14 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
             failure_action,
             monitor,
         });
-    ("[a-z]{1,9}", map(), task_spec(), any::<u64>(), update).prop_map(|(name, labels, task, replicas, update)| {
-        ServiceSpec { name: name.parse().unwrap(), labels, task, mode: ServiceMode::Replicated { replicas }, update }
+    let mode =
+        prop_oneof![any::<u64>().prop_map(|replicas| ServiceMode::Replicated { replicas }), Just(ServiceMode::Global)];
+    ("[a-z]{1,9}", map(), task_spec(), mode, update).prop_map(|(name, labels, task, mode, update)| ServiceSpec {
+        name: name.parse().unwrap(),
+        labels,
+        task,
+        mode,
+        update,
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::stream;
 use prost::Message;
+use secretd_core::node::{Availability, Node, NodeState};
 use secretd_core::service::{Service, ServiceMode, ServiceSpec, UpdateState, UpdateStatus};
 use secretd_core::task::{Task, TaskState};
 use secretd_proto::code::Code;
@@ -19,7 +20,7 @@ use crate::random_name;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 use crate::validate::secret::Known;
-use crate::validate::service::{check, check_name};
+use crate::validate::service::{check, check_kept};
 
 /// Tries to find a free name for a service that was given none.
 const NAME_ATTEMPTS: u32 = 10;
@@ -114,7 +115,7 @@ pub(super) async fn update_service(
             }
             (false, None) => return Err(Refusal::invalid("the service has no specification")),
         };
-        check_name(&service.spec.name, &spec.name).map_err(Refusal::invalid)?;
+        check_kept(&service.spec, &spec).map_err(Refusal::invalid)?;
         check_spec(&view, &spec)?;
         let previous_spec = Some(service.spec.clone());
         let op = Op::UpdateService { id, expect, spec, previous_spec, update_status };
@@ -174,7 +175,7 @@ pub(super) fn list_services(
     let chosen = view.services().filter(|service| {
         filters.prefix("id", &service.id.to_string())
             && filters.prefix("name", service.spec.name.as_str())
-            && filters.exact("mode", "replicated")
+            && filters.exact("mode", mode(service))
             && filters.labels("label", &service.spec.labels)
     });
     let mut services: Vec<v1::ServiceSummary> = chosen.map(|service| summary(&view, service)).collect();
@@ -185,14 +186,38 @@ pub(super) fn list_services(
     Ok(v1::ListServicesResponse { services })
 }
 
+fn mode(service: &Service) -> &'static str {
+    match service.spec.mode {
+        ServiceMode::Replicated { .. } => "replicated",
+        ServiceMode::Global => "global",
+    }
+}
+
+/// How many tasks a service is to have.
+fn desired(view: &View, service: &Service) -> u64 {
+    let ServiceMode::Replicated { replicas } = service.spec.mode else {
+        let placement = &service.spec.task.placement;
+        let holds = |node: &Node| {
+            let is_there = |task: &Arc<Task>| task.node_id == Some(node.id) && task.desired_state <= TaskState::Running;
+            match node.availability {
+                Availability::Active => true,
+                Availability::Pause => view.tasks_of_service(&service.id).any(is_there),
+                Availability::Drain => false,
+            }
+        };
+        let nodes = view.nodes().filter(|node| node.state != NodeState::Down && placement.allows(node));
+        return nodes.filter(|node| holds(node)).count() as u64;
+    };
+    replicas
+}
+
 fn summary(view: &View, service: &Arc<Service>) -> v1::ServiceSummary {
     let running = view
         .tasks_of_service(&service.id)
         .filter(|task| task.status.state == TaskState::Running && task.desired_state <= TaskState::Running);
-    let ServiceMode::Replicated { replicas } = service.spec.mode;
     v1::ServiceSummary {
         running: running.count() as u64,
-        desired: replicas,
+        desired: desired(view, service),
         service: Some(Service::clone(service).into()),
     }
 }
@@ -271,7 +296,8 @@ impl Watching {
 
 fn snapshot(view: &View, id: ServiceId) -> v1::WatchServiceResponse {
     let tasks = view.tasks_of_service(&id).map(|task| Task::clone(task).into()).collect();
-    v1::WatchServiceResponse { service: to_wire(view, id), tasks }
+    let desired = view.service(&id).map_or(0, |service| desired(view, service));
+    v1::WatchServiceResponse { service: to_wire(view, id), tasks, desired }
 }
 
 fn concerns(change: &Change, id: ServiceId) -> bool {

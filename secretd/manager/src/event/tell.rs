@@ -73,9 +73,11 @@ fn differ<T: PartialEq + ToString>(attributes: &mut Attributes, key: &str, old: 
 fn service_changes(old: &Service, new: &Service) -> Attributes {
     let mut attributes = vec![];
     differ(&mut attributes, "image", &old.spec.task.container.image, &new.spec.task.container.image);
-    let ServiceMode::Replicated { replicas: before } = old.spec.mode;
-    let ServiceMode::Replicated { replicas: after } = new.spec.mode;
-    differ(&mut attributes, "replicas", &before, &after);
+    if let (ServiceMode::Replicated { replicas: before }, ServiceMode::Replicated { replicas: after }) =
+        (old.spec.mode, new.spec.mode)
+    {
+        differ(&mut attributes, "replicas", &before, &after);
+    }
     let word =
         |service: &Service| service.update_status.as_ref().map_or("", |status| update_word(status.state)).to_owned();
     differ(&mut attributes, "updatestate", &word(old), &word(new));

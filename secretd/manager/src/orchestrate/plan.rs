@@ -9,6 +9,7 @@ use secretd_core::task::{Task, TaskState};
 use secretd_core::time::Timestamp;
 use secretd_proto::id::{NodeId, TaskId};
 
+use super::cover::{Cover, cover};
 use super::memory::Memory;
 use super::reap::{Updating, beyond_history, forgettable};
 use super::restart::{later, may_follow, may_run, wants_restart};
@@ -25,6 +26,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) service: &'a Service,
     pub(crate) tasks: &'a [&'a Arc<Task>],
     pub(crate) hosts: &'a BTreeMap<NodeId, Host>,
+    /// Nodes that the service's constraints do not allow.
+    pub(crate) barred: &'a BTreeSet<NodeId>,
     pub(crate) memory: &'a Memory,
     pub(crate) history_limit: u32,
     pub(crate) now: Timestamp,
@@ -33,8 +36,10 @@ pub(crate) struct Situation<'a> {
 /// Whether a node keeps the tasks that it has. A node that is not recorded is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// It does.
+    /// It does, and takes more.
     Keeps,
+    /// It does, and takes no more.
+    Pauses,
     /// It is to give them away.
     Drains,
     /// It cannot be reached.
@@ -67,6 +72,8 @@ pub(crate) struct Plan {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NewTask {
     pub(crate) slot: u64,
+    /// The only node that it can be on, for a global service.
+    pub(crate) node: Option<NodeId>,
     pub(crate) desired: TaskState,
     /// Whether it counts as a restart of its slot.
     pub(crate) is_restart: bool,
@@ -75,7 +82,19 @@ pub(crate) struct NewTask {
 impl Situation<'_> {
     /// Whether the task's node keeps no tasks.
     fn is_lost(&self, task: &Task) -> bool {
-        task.node_id.as_ref().is_some_and(|node| self.hosts.get(node) != Some(&Host::Keeps))
+        task.node_id.as_ref().is_some_and(|node| match self.hosts.get(node) {
+            Some(Host::Keeps) => self.barred.contains(node),
+            Some(Host::Pauses) => false,
+            Some(Host::Drains | Host::Down { .. }) | None => true,
+        })
+    }
+
+    fn new_task(&self, slot: &Slot<'_>, desired: TaskState, is_restart: bool) -> NewTask {
+        let node = match self.service.spec.mode {
+            ServiceMode::Global => slot.node(),
+            ServiceMode::Replicated { .. } => None,
+        };
+        NewTask { slot: slot.number, node, desired, is_restart }
     }
 
     /// Whether nobody can say if the task still runs.
@@ -97,7 +116,10 @@ impl Plan {
         plan.give_up_lost(situation.tasks, situation.hosts, situation.now);
 
         let mut slots = Slot::group(situation.tasks);
-        plan.scale(situation.service, &mut slots);
+        match situation.service.spec.mode {
+            ServiceMode::Replicated { replicas } => plan.scale(replicas, &mut slots),
+            ServiceMode::Global => plan.cover(situation, &mut slots),
+        }
         let update = step(situation.service, &slots, situation.memory, situation.now);
         plan.status = update.status.clone();
         plan.roll_back = update.roll_back;
@@ -132,23 +154,35 @@ impl Plan {
                     due if due <= now => self.orphan.push(task.id),
                     due => self.wake(due),
                 },
-                Some(Host::Keeps | Host::Drains) => {}
+                Some(Host::Keeps | Host::Pauses | Host::Drains) => {}
             }
         }
     }
 
-    fn scale(&mut self, service: &Service, slots: &mut BTreeMap<u64, Slot<'_>>) {
-        let ServiceMode::Replicated { replicas } = service.spec.mode;
+    fn cover(&mut self, situation: &Situation<'_>, slots: &mut BTreeMap<u64, Slot<'_>>) {
+        let Cover { open, close, leave } = cover(slots, situation.hosts, situation.barred);
+        let desired = TaskState::Running;
+        let new = |(slot, node)| NewTask { slot, node: Some(node), desired, is_restart: false };
+        self.create.extend(open.into_iter().map(new));
+        close.into_iter().for_each(|number| self.close(slots, number));
+        for number in leave {
+            slots.remove(&number);
+        }
+    }
+
+    fn close(&mut self, slots: &mut BTreeMap<u64, Slot<'_>>, number: u64) {
+        let closed = slots.remove(&number);
+        self.desire.extend(closed.iter().flat_map(|slot| &slot.tasks).map(|task| (task.id, TaskState::Remove)));
+    }
+
+    fn scale(&mut self, replicas: u64, slots: &mut BTreeMap<u64, Slot<'_>>) {
         let have = slots.len() as u64;
         let opened = free_numbers(slots, replicas.saturating_sub(have));
-        self.create.extend(opened.into_iter().map(|slot| NewTask {
-            slot,
-            desired: TaskState::Running,
-            is_restart: false,
-        }));
+        let desired = TaskState::Running;
+        let new = |slot| NewTask { slot, node: None, desired, is_restart: false };
+        self.create.extend(opened.into_iter().map(new));
         for number in to_close(slots, have.saturating_sub(replicas)) {
-            let closed = slots.remove(&number);
-            self.desire.extend(closed.iter().flat_map(|slot| &slot.tasks).map(|task| (task.id, TaskState::Remove)));
+            self.close(slots, number);
         }
     }
 
@@ -180,7 +214,7 @@ impl Plan {
         let delayed = ended_by_itself(newest) && !situation.service.spec.task.restart.delay.is_zero();
         let waits = delayed || slot.stopping().any(|task| !situation.is_unreachable(task));
         let desired = if waits { TaskState::Ready } else { TaskState::Running };
-        self.create.push(NewTask { slot: slot.number, desired, is_restart });
+        self.create.push(situation.new_task(slot, desired, is_restart));
     }
 
     /// From a node that keeps no tasks to another, without delay.
@@ -188,7 +222,7 @@ impl Plan {
         if situation.service.spec.task.restart.condition != RestartCondition::None {
             let waits = lost.iter().any(|task| !situation.is_unreachable(task));
             let desired = if waits { TaskState::Ready } else { TaskState::Running };
-            self.create.push(NewTask { slot: slot.number, desired, is_restart: false });
+            self.create.push(situation.new_task(slot, desired, false));
         }
     }
 
@@ -212,7 +246,7 @@ impl Plan {
         let nothing_runs = live.iter().all(|task| task.status.state < TaskState::Assigned);
         let waits = failed.is_some() || (stop_first && !nothing_runs);
         let desired = if waits { TaskState::Ready } else { TaskState::Running };
-        self.create.push(NewTask { slot: slot.number, desired, is_restart: failed.is_some() });
+        self.create.push(situation.new_task(slot, desired, failed.is_some()));
     }
 
     /// Lets the newest task run when it may, and stops those before it when it does.

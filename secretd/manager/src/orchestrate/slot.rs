@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secretd_core::service::Service;
+use secretd_core::service::{Service, TaskSpec};
 use secretd_core::task::{Task, TaskState};
+use secretd_proto::id::NodeId;
 
 /// The tasks of one slot, newest first.
 #[derive(Debug)]
@@ -32,7 +33,15 @@ pub(crate) fn ended_by_itself(task: &Task) -> bool {
 /// Whether the task runs something else than the service wants now. Equal specifications of different versions are not
 /// different: going forth and back replaces nothing.
 pub(crate) fn is_out_of_date(task: &Task, service: &Service) -> bool {
-    task.spec_version != service.spec_version && task.spec != service.spec.task
+    let waits_for_node = task.status.state < TaskState::Assigned;
+    let differs =
+        if waits_for_node { task.spec != service.spec.task } else { !runs_the_same(&task.spec, &service.spec.task) };
+    task.spec_version != service.spec_version && differs
+}
+
+/// Whether two specifications differ in where tasks may run at the most.
+fn runs_the_same(a: &TaskSpec, b: &TaskSpec) -> bool {
+    a == b || TaskSpec { placement: b.placement.clone(), ..a.clone() } == *b
 }
 
 impl<'a> Slot<'a> {
@@ -58,6 +67,11 @@ impl<'a> Slot<'a> {
     /// The newest task, live ones first.
     pub(crate) fn newest(&self) -> Option<&'a Arc<Task>> {
         self.tasks.first().copied()
+    }
+
+    /// The node of the slot's newest task: of a global service, that of all of them.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        self.newest().and_then(|task| task.node_id)
     }
 
     /// Whether a live task runs.

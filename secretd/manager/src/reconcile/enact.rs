@@ -6,13 +6,13 @@ use std::sync::Arc;
 use secretd_core::service::{SecretGrant, Service, ServiceSpec, UpdateState, UpdateStatus};
 use secretd_core::task::{Task, TaskState, TaskStatus};
 use secretd_core::time::{Meta, Timestamp, Version};
-use secretd_proto::id::{ServiceId, TaskId};
+use secretd_proto::id::{NodeId, ServiceId, TaskId};
 use secretd_store::{Op, View};
 
 use super::waits_for_node;
 use crate::allocate::allocated;
 use crate::orchestrate::plan::{NewTask, Plan};
-use crate::schedule::Placement;
+use crate::schedule::{NoSuitableNode, Placement, Wanted};
 
 /// A round of planning.
 #[derive(Debug)]
@@ -87,25 +87,18 @@ impl<'a> Round<'a> {
     /// Places the new tasks, and those that wait when something has changed for them.
     pub(super) fn place(&mut self, waiting_too: bool) {
         let waiting = self.view.tasks().filter(|task| waiting_too && waits_for_node(task));
-        let waiting: Vec<&Arc<Task>> = waiting.filter(|task| !self.unwanted.contains(&task.id)).collect();
+        let mut waiting: Vec<&Arc<Task>> = waiting.filter(|task| !self.unwanted.contains(&task.id)).collect();
+        waiting.sort_by_key(|task| (task.service_id, task.spec_version, task.slot));
         if self.create.is_empty() && waiting.is_empty() {
             return;
         }
         let mut placement = Placement::new(self.view.nodes(), self.view.tasks(), self.now);
-        for task in waiting {
-            self.place_waiting(&mut placement, task);
+        for of_one_spec in waiting.chunk_by(|a, b| are_alike(a, b)) {
+            self.place_waiting(&mut placement, of_one_spec);
         }
-        for task in &mut self.create {
-            if let Some(status) = allocated(task, self.now) {
-                task.status = status;
-            }
-            match placement.place(task) {
-                Ok(node) => {
-                    task.node_id = Some(node);
-                    task.status = assigned(task, self.now);
-                }
-                Err(reason) => task.status.error = reason.to_string(),
-            }
+        let now = self.now;
+        for of_one_spec in self.create.chunk_by_mut(are_alike) {
+            place_new(&mut placement, of_one_spec, now);
         }
     }
 
@@ -141,17 +134,21 @@ impl<'a> Round<'a> {
         self.ops.push(op);
     }
 
-    fn place_waiting(&mut self, placement: &mut Placement<'_>, task: &Task) {
-        if let Some(status) = allocated(task, self.now) {
-            self.ops.push(Op::UpdateTaskStatus { id: task.id, node: None, status });
-        }
-        match placement.place(task) {
-            Ok(node) => self.ops.push(Op::AssignTask { id: task.id, node }),
-            Err(reason) if reason.to_string() != task.status.error => {
-                let status = TaskStatus { state: TaskState::Pending, error: reason.to_string(), ..task.status.clone() };
-                self.ops.push(Op::UpdateTaskStatus { id: task.id, node: None, status });
+    fn place_waiting(&mut self, placement: &mut Placement<'_>, of_one_spec: &[&Arc<Task>]) {
+        let places = places(placement, of_one_spec.iter().map(|task| &***task));
+        for (task, place) in of_one_spec.iter().zip(places) {
+            if let Some(status) = allocated(task, self.now) {
+                self.ops.push(Op::UpdateTaskStatus { id: task.id, node: task.node_id, status });
             }
-            Err(_) => {}
+            match place {
+                Ok(node) => self.ops.push(Op::AssignTask { id: task.id, node }),
+                Err(reason) if reason.to_string() != task.status.error => {
+                    let error = reason.to_string();
+                    let status = TaskStatus { state: TaskState::Pending, error, ..task.status.clone() };
+                    self.ops.push(Op::UpdateTaskStatus { id: task.id, node: task.node_id, status });
+                }
+                Err(_) => {}
+            }
         }
     }
 
@@ -167,6 +164,44 @@ impl<'a> Round<'a> {
     }
 }
 
+/// Whether two tasks are placed by the same rules.
+fn are_alike(a: &Task, b: &Task) -> bool {
+    (a.service_id, a.spec_version) == (b.service_id, b.spec_version)
+}
+
+/// Where tasks of one specification go. One that has a node already may be on no other.
+fn places<'a>(
+    placement: &mut Placement<'_>,
+    of_one_spec: impl Iterator<Item = &'a Task> + Clone,
+) -> Vec<Result<NodeId, NoSuitableNode>> {
+    let Some(first) = of_one_spec.clone().next() else { return Vec::new() };
+    let wanted = Wanted::of(first);
+    let free = of_one_spec.clone().filter(|task| task.node_id.is_none()).count();
+    let (nodes, reason) = placement.place(&wanted, free);
+    let mut nodes = nodes.into_iter();
+    let place = |task: &Task| match task.node_id {
+        Some(node) => placement.place_on(&node, &wanted).map(|()| node),
+        None => nodes.next().ok_or_else(|| reason.clone().unwrap_or_default()),
+    };
+    of_one_spec.map(place).collect()
+}
+
+fn place_new(placement: &mut Placement<'_>, of_one_spec: &mut [Task], now: Timestamp) {
+    let places = places(placement, of_one_spec.iter());
+    for (task, place) in of_one_spec.iter_mut().zip(places) {
+        if let Some(status) = allocated(task, now) {
+            task.status = status;
+        }
+        match place {
+            Ok(node) => {
+                task.node_id = Some(node);
+                task.status = assigned(task, now);
+            }
+            Err(reason) => task.status.error = reason.to_string(),
+        }
+    }
+}
+
 fn new_task(service: &Service, new: &NewTask, now: Timestamp) -> Task {
     Task {
         id: TaskId::random(),
@@ -174,7 +209,7 @@ fn new_task(service: &Service, new: &NewTask, now: Timestamp) -> Task {
         service_id: service.id,
         service_name: service.spec.name.clone(),
         slot: new.slot,
-        node_id: None,
+        node_id: new.node,
         spec: service.spec.task.clone(),
         spec_version: service.spec_version,
         desired_state: new.desired,

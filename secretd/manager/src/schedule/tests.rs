@@ -2,6 +2,9 @@
 
 use expect_test::{Expect, expect};
 
+use secretd_core::node::{Availability, NodeState};
+use secretd_core::task::TaskState;
+
 use super::*;
 use crate::sample::{at, node, node_id, service, task};
 
@@ -37,9 +40,9 @@ impl World {
             let mut new = task(&service(1), 100 + n);
             new.node_id = None;
             change(&mut new);
-            match placement.place(&new) {
-                Ok(node) => node.to_string().trim_start_matches('0').to_owned(),
-                Err(reason) => reason.to_string(),
+            match placement.place(&Wanted::of(&new), 1) {
+                (nodes, None) => nodes.iter().map(|node| node.to_string().trim_start_matches('0').to_owned()).collect(),
+                (_, Some(reason)) => reason.to_string(),
             }
         });
         expected.assert_eq(&places.collect::<Vec<_>>().join(", "));
@@ -89,4 +92,90 @@ fn every_reason_is_counted() {
         &expect!["no suitable node (insufficient resources on 2 nodes; 3 nodes not available for new tasks)"],
     );
     World::new(0).check(1, |_| {}, &expect!["no suitable node (the cluster has no nodes)"]);
+}
+
+fn rules(constraints: &[&str], spread: &[&str], max: u64) -> Rules {
+    Rules {
+        constraints: constraints.iter().map(|text| text.parse().unwrap()).collect(),
+        preferences: spread.iter().map(|text| text.parse().unwrap()).collect(),
+        max_replicas_per_node: max,
+    }
+}
+
+fn zoned(zones: &[&str]) -> World {
+    let mut world = World::new(u8::try_from(zones.len()).unwrap());
+    for (node, zone) in world.nodes.iter_mut().zip(zones) {
+        if let [zone, rest @ ..] = zone.split(' ').collect::<Vec<_>>().as_slice() {
+            if !zone.is_empty() {
+                node.labels.insert("zone".to_owned(), (*zone).to_owned());
+            }
+            if let [rack] = rest {
+                node.labels.insert("rack".to_owned(), (*rack).to_owned());
+            }
+        }
+    }
+    world
+}
+
+#[test]
+fn constraints_leave_the_nodes_that_satisfy_all_of_them() {
+    let placed = |constraints: &'static [&str], expected: &Expect| {
+        let mut world = zoned(&["a", "b", "a", ""]);
+        world.nodes.iter_mut().for_each(|node| node.manager = false);
+        world.nodes[2].manager = true;
+        world.check(3, |task| task.spec.placement = rules(constraints, &[], 0), expected);
+    };
+    placed(&["node.labels.zone==a"], &expect!["1, 3, 1"]);
+    placed(&["node.labels.zone==a", "node.role!=manager"], &expect!["1, 1, 1"]);
+    placed(&["node.labels.zone!=a"], &expect!["2, 4, 2"]);
+    placed(
+        &["node.labels.zone==c"],
+        &expect![[
+            r"no suitable node (scheduling constraints not satisfied on 4 nodes), no suitable node (scheduling constraints not satisfied on 4 nodes), no suitable node (scheduling constraints not satisfied on 4 nodes)"
+        ]],
+    );
+}
+
+#[test]
+fn nodes_take_no_more_of_a_service_than_they_may() {
+    World::new(2).check(
+        5,
+        |task| task.spec.placement = rules(&[], &[], 2),
+        &expect!["1, 2, 1, 2, no suitable node (max replicas per node limit exceeded on 2 nodes)"],
+    );
+}
+
+#[test]
+fn preferences_spread_over_values_before_nodes() {
+    let spread = |keys: &'static [&str]| move |task: &mut Task| task.spec.placement = rules(&[], keys, 0);
+    // Four nodes in zone a, one in b, one without a zone: each third of the tasks goes to each of them.
+    let zones = ["a", "a", "a", "a", "b", ""];
+    zoned(&zones).check(9, spread(&["node.labels.zone"]), &expect!["6, 1, 5, 6, 2, 5, 6, 3, 5"]);
+    zoned(&zones).check(6, spread(&[]), &expect!["1, 2, 3, 4, 5, 6"]);
+    // Within a zone, over racks.
+    let racks = ["a x", "a x", "a y", "b z"];
+    zoned(&racks).check(8, spread(&["node.labels.zone", "node.labels.rack"]), &expect!["1, 4, 3, 4, 2, 4, 3, 4"]);
+}
+
+#[test]
+fn branch_that_takes_no_more_leaves_its_share_to_others() {
+    let both = |task: &mut Task| task.spec.placement = rules(&[], &["node.labels.zone"], 1);
+    zoned(&["a", "b", "b"]).check(
+        4,
+        both,
+        &expect!["1, 2, 3, no suitable node (max replicas per node limit exceeded on 3 nodes)"],
+    );
+}
+
+#[test]
+fn task_that_belongs_to_a_node_goes_there_or_says_why_not() {
+    let mut nodes: Vec<Node> = (1..=2).map(node).collect();
+    nodes[1].availability = Availability::Drain;
+    let nodes: Vec<_> = nodes.into_iter().map(Arc::new).collect();
+    let mut placement = Placement::new(nodes.iter(), [].iter(), at(100));
+    let task = task(&service(1), 1);
+    let mut on = |n: u8| placement.place_on(&node_id(n), &Wanted::of(&task)).map_err(|error| error.to_string());
+    assert_eq!(on(1), Ok(()));
+    assert_eq!(on(2), Err("no suitable node (1 node not available for new tasks)".to_owned()));
+    assert_eq!(on(3), Err("no suitable node (its node is not there any more)".to_owned()));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use secretd_core::placement::{NodeKey, Placement};
 use secretd_core::service::{Mount, NetworkMode, ServiceMode, ServiceSpec};
 use secretd_proto::id::SecretId;
 use secretd_proto::name::{SecretName, ServiceName};
@@ -34,6 +35,12 @@ pub(crate) enum InvalidService {
     Log(#[from] log::InvalidLog),
     #[error("invalid replicas value {0}: it must be at most {MAX_REPLICAS} (--replicas)")]
     Replicas(u64),
+    #[error("replicas-max-per-node can only be used with replicated services (--replicas-max-per-node)")]
+    MaxReplicasOfGlobal,
+    #[error("tasks can be spread over node.labels.KEY and engine.labels.KEY alone, not over {0} (--placement-pref)")]
+    Spread(NodeKey),
+    #[error("service mode change is not allowed: remove the service, and create it again")]
+    Mode,
     #[error("invalid duration {}s: it must be at most a year ({flag})", value.as_secs())]
     Duration { value: Duration, flag: &'static str },
     #[error("renaming services is not supported: the service's name is {have}")]
@@ -57,11 +64,24 @@ pub(crate) fn check(
     kernel::check(&task.container, task.network == NetworkMode::Host)?;
     resource::check(&task.resources)?;
     log::check(&task.log)?;
-    let ServiceMode::Replicated { replicas } = spec.mode;
-    if replicas > MAX_REPLICAS {
-        return Err(InvalidService::Replicas(replicas));
-    }
+    placement(spec)?;
     check_durations(spec)
+}
+
+fn placement(spec: &ServiceSpec) -> Result<(), InvalidService> {
+    let Placement { preferences, max_replicas_per_node, .. } = &spec.task.placement;
+    match spec.mode {
+        ServiceMode::Replicated { replicas } if replicas > MAX_REPLICAS => {
+            return Err(InvalidService::Replicas(replicas));
+        }
+        ServiceMode::Global if *max_replicas_per_node > 0 => return Err(InvalidService::MaxReplicasOfGlobal),
+        ServiceMode::Replicated { .. } | ServiceMode::Global => {}
+    }
+    let is_label = |key: &&NodeKey| matches!(key, NodeKey::Label(_) | NodeKey::EngineLabel(_));
+    match preferences.iter().find(|key| !is_label(key)) {
+        Some(key) => Err(InvalidService::Spread(key.clone())),
+        None => Ok(()),
+    }
 }
 
 fn check_durations(spec: &ServiceSpec) -> Result<(), InvalidService> {
@@ -78,7 +98,14 @@ fn check_durations(spec: &ServiceSpec) -> Result<(), InvalidService> {
     }
 }
 
-/// Checks that an update leaves the name as it is.
-pub(crate) fn check_name(have: &ServiceName, wanted: &ServiceName) -> Result<(), InvalidService> {
-    if have == wanted { Ok(()) } else { Err(InvalidService::Renamed { have: have.clone() }) }
+/// Checks that an update leaves name and mode as they are.
+pub(crate) fn check_kept(have: &ServiceSpec, wanted: &ServiceSpec) -> Result<(), InvalidService> {
+    if have.name != wanted.name {
+        return Err(InvalidService::Renamed { have: have.name.clone() });
+    }
+    match (have.mode, wanted.mode) {
+        (ServiceMode::Replicated { .. }, ServiceMode::Replicated { .. })
+        | (ServiceMode::Global, ServiceMode::Global) => Ok(()),
+        (_, _) => Err(InvalidService::Mode),
+    }
 }

@@ -194,7 +194,8 @@ impl World {
         let mut stream = self.control().watch_service(v1::WatchServiceRequest { id }).await.unwrap().into_inner();
         let watching = async {
             let mut last = None;
-            while let Some(v1::WatchServiceResponse { service: Some(service), tasks }) = stream.message().await.unwrap()
+            while let Some(v1::WatchServiceResponse { service: Some(service), tasks, .. }) =
+                stream.message().await.unwrap()
             {
                 if wanted(&service, &tasks) {
                     return (service, tasks);

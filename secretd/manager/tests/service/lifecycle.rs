@@ -129,7 +129,7 @@ async fn watch_ends_when_the_service_and_its_tasks_are_gone() {
         last = Some(message);
     }
 
-    assert_eq!(last, Some(v1::WatchServiceResponse { service: None, tasks: vec![] }));
+    assert_eq!(last, Some(v1::WatchServiceResponse { service: None, tasks: vec![], desired: 0 }));
 }
 
 #[tokio::test(start_paused = true)]

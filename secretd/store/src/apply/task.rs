@@ -56,7 +56,9 @@ impl Transaction {
     pub(super) fn assign_task(&mut self, id: TaskId, node: NodeId) -> Result<(), Conflict> {
         let old = self.task(id)?;
         self.check_node(node)?;
-        if old.node_id.is_some() || old.status.state > TaskState::Assigned {
+        // A task of a global service has its node from the start.
+        let other = old.node_id.is_some_and(|own| own != node || old.status.state == TaskState::Assigned);
+        if other || old.status.state > TaskState::Assigned {
             return Err(Conflict::NotAssignable { id, state: old.status.state });
         }
         let status = TaskStatus {

@@ -11,6 +11,7 @@ use secretd_proto::v1::{
 };
 
 use super::{Limits, Policies, Scalars};
+use crate::failure::Failure;
 
 /// A duration on the wire.
 fn wire(duration: Duration) -> Option<prost_types::Duration> {
@@ -37,11 +38,16 @@ pub(in crate::cmd::service) fn container(spec: &mut ServiceSpec) -> &mut Contain
 }
 
 impl Scalars {
-    pub(in crate::cmd::service) fn apply(self, spec: &mut ServiceSpec) {
-        if let Some(replicas) = self.replicas {
-            spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas }));
+    pub(in crate::cmd::service) fn apply(self, spec: &mut ServiceSpec) -> Result<(), Failure> {
+        match (self.replicas, spec.mode) {
+            (Some(_), Some(Mode::Global(_))) => {
+                return Err(Failure::usage("replicas can only be used with replicated mode (--replicas)"));
+            }
+            (Some(replicas), _) => spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas })),
+            (None, _) => {}
         }
         let task = task(spec);
+        set(&mut task.placement.get_or_insert_default().max_replicas_per_node, self.replicas_max_per_node);
         set(&mut task.network, self.network.map(|network| NetworkMode::from(network).into()));
         if self.log_driver.is_some() || !self.log_opts.is_empty() {
             let log = task.log.get_or_insert_default();
@@ -67,6 +73,7 @@ impl Scalars {
         for name in self.cap_drop {
             toggle(&mut container.cap_drop, &mut container.cap_add, &name);
         }
+        Ok(())
     }
 }
 

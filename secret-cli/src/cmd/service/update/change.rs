@@ -1,6 +1,6 @@
 //! What `service update` makes of a specification. Pure, but for variables that are taken from the environment.
 
-use secretd_proto::v1::{ContainerSpec, SecretGrant, ServiceSpec};
+use secretd_proto::v1::{ContainerSpec, Placement, SecretGrant, ServiceSpec};
 
 use super::super::options::apply::{container, task};
 use super::{Lists, Update};
@@ -17,8 +17,9 @@ impl Update {
         container.image = self.image.unwrap_or_else(|| std::mem::take(&mut container.image));
         container.args = self.args.map_or_else(|| std::mem::take(&mut container.args), |words| words.0);
         self.lists.labels(&mut spec);
+        self.lists.placement(task(&mut spec).placement.get_or_insert_default());
         self.lists.apply(self::container(&mut spec), grants)?;
-        self.scalars.apply(&mut spec);
+        self.scalars.apply(&mut spec)?;
         self.limits.apply(&mut spec);
         self.policies.apply(&mut spec);
         Ok(spec)
@@ -29,6 +30,17 @@ impl Lists {
     fn labels(&self, spec: &mut ServiceSpec) {
         spec.labels.retain(|key, _| !self.label_rm.contains(key));
         spec.labels.extend(self.label_add.iter().cloned());
+    }
+
+    fn placement(&self, placement: &mut Placement) {
+        placement.constraints.retain(|rule| !self.constraint_rm.iter().any(|removed| is_same_rule(rule, removed)));
+        for rule in &self.constraint_add {
+            replace(&mut placement.constraints, rule.clone(), |a, b| is_same_rule(a, b));
+        }
+        placement.spread.retain(|key| !self.placement_pref_rm.contains(key));
+        for key in &self.placement_pref_add {
+            replace(&mut placement.spread, key.clone(), |a, b| a == b);
+        }
     }
 
     /// Removals come before additions: a pair of both replaces.
@@ -78,6 +90,12 @@ fn replace<T>(list: &mut Vec<T>, item: T, like: impl Fn(&T, &T) -> bool) {
         Some(have) => *have = item,
         None => list.push(item),
     }
+}
+
+/// Rules are written with spaces, or without.
+fn is_same_rule(a: &str, b: &str) -> bool {
+    let bare = |rule: &str| rule.split_whitespace().collect::<String>();
+    bare(a) == bare(b)
 }
 
 /// Whether `NAME` or `NAME:ADDRESS` means a line `ADDRESS NAME`.

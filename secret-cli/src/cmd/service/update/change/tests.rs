@@ -92,6 +92,6 @@ fn what_is_not_named_stays() {
     assert_eq!(container, *self::container(&mut unchanged));
     assert_eq!(
         (spec.labels, crate::view::service::replicas(&ServiceSpec { mode: spec.mode, ..ServiceSpec::default() })),
-        (unchanged.labels, 4)
+        (unchanged.labels, Some(4))
     );
 }
