@@ -1,5 +1,7 @@
 //! The command line, defined once: parsing, help, completions and manual pages come from it.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::cmd;
@@ -7,7 +9,10 @@ use crate::connection::{DEFAULT_HOST, Host};
 
 const MORE: &str = "\
 Environment:
-  SCTL_HOST  Control socket, as --host
+  SCTL_HOST     Node to speak to, as --host
+  SCTL_CONTEXT  Context to use, as --context
+  SCTL_CERT     Certificate to show, as --cert
+  SCTL_CONFIG   Directory of contexts [default: ~/.config/sctl]
 
 Exit status:
   0  done
@@ -22,15 +27,19 @@ Exit status:
 #[derive(Debug, Parser)]
 #[command(name = "sctl", version, propagate_version = false, subcommand_required = true, after_help = MORE, max_term_width = 120)]
 pub(crate) struct Cli {
-    /// Control socket of the node to speak to
     #[arg(
         short = 'H',
         long,
-        env = "SCTL_HOST",
-        value_name = "unix://PATH",
-        default_value = DEFAULT_HOST
+        value_name = "HOST",
+        help = format!("Node to speak to: unix://PATH of its control socket, or tcp://HOST:PORT of a manager [default: {DEFAULT_HOST}]")
     )]
-    pub(crate) host: Host,
+    pub(crate) host: Option<Host>,
+    /// Context to use, instead of the one that 'sctl context use' has chosen
+    #[arg(short = 'c', long, value_name = "CONTEXT", conflicts_with = "host")]
+    pub(crate) context: Option<String>,
+    /// File of 'sctl operator create' to show oneself with, for tcp://
+    #[arg(long, env = "SCTL_CERT", value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
     /// How to show what comes out: table, json, a template such as '{{.Name}}', or 'table TEMPLATE'; errors follow json
     #[arg(long, global = true, value_name = "FORMAT", display_order = 900)]
     pub(crate) format: Option<String>,
@@ -48,6 +57,9 @@ pub(crate) enum Command {
     Cluster(cmd::cluster::Group),
     /// Print completions for a shell
     Completion(cmd::completion::Completion),
+    /// Manage names for clusters
+    #[command(subcommand)]
+    Context(cmd::context::Group),
     /// Show what happens in the cluster
     Events(cmd::events::Events),
     /// Run a command in a running container
@@ -62,6 +74,9 @@ pub(crate) enum Command {
     /// Manage nodes
     #[command(subcommand)]
     Node(cmd::node::Group),
+    /// Manage who may use sctl from afar
+    #[command(subcommand)]
+    Operator(cmd::operator::Group),
     /// Manage secrets
     #[command(subcommand)]
     Secret(cmd::secret::Group),

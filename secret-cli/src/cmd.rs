@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod completion;
+pub(crate) mod context;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod image;
@@ -9,6 +10,7 @@ pub(crate) mod info;
 pub(crate) mod inspection;
 pub(crate) mod man;
 pub(crate) mod node;
+pub(crate) mod operator;
 pub(crate) mod outcomes;
 pub(crate) mod secret;
 pub(crate) mod service;
@@ -17,7 +19,8 @@ pub(crate) mod version;
 pub(crate) mod volume;
 
 use crate::args::{Cli, Command};
-use crate::connection::{Control, Host, Reading};
+use crate::connection::{Certificate, Control, DEFAULT_HOST, Host, Reading, Target};
+use crate::contexts::{Contexts, DEFAULT};
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::output;
@@ -26,7 +29,7 @@ use crate::output;
 #[derive(Debug)]
 pub(crate) struct Context {
     /// Where the node is.
-    pub(crate) host: Host,
+    pub(crate) host: Target,
     /// Whether what is read may be old.
     pub(crate) reading: Reading,
     /// How to show what comes out.
@@ -48,22 +51,63 @@ impl Context {
 /// Runs a command to its end: its exit code.
 pub(crate) async fn run(cli: Cli) -> Result<u8, Failure> {
     let reading = Reading { stale: cli.stale };
-    let context = Context { host: cli.host, reading, format: Format::parse(cli.format.as_deref())? };
+    // What is asked of contexts must not fail because of the one that is in use.
+    let needs_none = matches!(cli.command, Command::Context(_) | Command::Completion(_) | Command::Man(_));
+    let host = if needs_none { own_node()? } else { target(&cli)? };
+    let context = Context { host, reading, format: Format::parse(cli.format.as_deref())? };
     if reading.stale {
         output::note("WARNING: what follows is what this manager knows, and may be out of date");
     }
     match cli.command {
         Command::Cluster(group) => cluster::run(&context, group).await,
         Command::Completion(args) => completion::run(&args),
+        Command::Context(group) => context::run(&context, group),
         Command::Events(args) => events::run(&context, args).await,
         Command::Exec(args) => exec::run(&context, args).await,
         Command::Image(group) => image::run(&context, group).await,
         Command::Info(args) => info::run(&context, &args).await,
         Command::Man(args) => man::run(&args),
         Command::Node(group) => node::run(&context, group).await,
+        Command::Operator(group) => operator::run(&context, group).await,
         Command::Secret(group) => secret::run(&context, group).await,
         Command::Service(group) => service::run(&context, group).await,
         Command::Version(args) => version::run(&context, &args).await,
         Command::Volume(group) => volume::run(&context, group).await,
     }
+}
+
+/// The node that is meant: by a flag, else by the environment, else by the context that is in use.
+fn target(cli: &Cli) -> Result<Target, Failure> {
+    let read = |path: &std::path::Path| Certificate::read(path).map(std::sync::Arc::new);
+    let certificate = cli.cert.as_deref().map(read).transpose()?;
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let host = match (&cli.host, &cli.context) {
+        (Some(host), _) => Some(host.clone()),
+        (None, Some(_)) => None,
+        (None, None) => {
+            let host = variable("SCTL_HOST").map(|text| text.parse().map_err(|error| format!("SCTL_HOST: {error}")));
+            host.transpose().map_err(Failure::usage)?
+        }
+    };
+    if let Some(host) = host {
+        return Ok(Target { host, certificate });
+    }
+    let contexts = Contexts::of_user();
+    let named = cli.context.clone().or_else(|| variable("SCTL_CONTEXT"));
+    let name = named.unwrap_or_else(|| contexts.current());
+    if name == DEFAULT {
+        return own_node();
+    }
+    let saved = contexts.get(&name)?;
+    let host = saved.host.parse().map_err(|error| Failure::invalid(format!("context \"{name}\": {error}")))?;
+    let certificate = match (certificate, &saved.cert) {
+        (Some(given), _) => Some(given),
+        (None, Some(path)) => Some(read(path)?),
+        (None, None) => None,
+    };
+    Ok(Target { host, certificate })
+}
+
+fn own_node() -> Result<Target, Failure> {
+    Ok(Target { host: DEFAULT_HOST.parse::<Host>().map_err(Failure::failed)?, certificate: None })
 }

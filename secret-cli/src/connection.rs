@@ -1,27 +1,39 @@
-//! The way to a node: its control socket, and one connection to it.
+//! The way to a node: its control socket, or the address of a manager, and one connection to it.
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use secretd_ca::tls::{Credentials, client_config, manager_name};
+use secretd_ca::{CertificateDer, pem};
+use secretd_core::seam::clock::SystemClock;
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1::control_client::ControlClient;
 use secretd_proto::v1::images_client::ImagesClient;
 use secretd_proto::v1::local_client::LocalClient;
 use secretd_proto::v1::volumes_client::VolumesClient;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use zeroize::Zeroizing;
+
 use crate::failure::Failure;
+
+/// How long a connection over a network may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// The API's client.
 pub(crate) type Control = ControlClient<InterceptedService<Channel, Reading>>;
@@ -48,22 +60,79 @@ impl Interceptor for Reading {
     }
 }
 
-/// Where a node's control socket is: `unix://PATH`. Nothing stands for the default, so that SCTL_HOST may be empty.
+/// Where a node is. Nothing stands for the default, so that SCTL_HOST may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Host(PathBuf);
+pub(crate) enum Host {
+    /// Its control socket.
+    Unix(PathBuf),
+    /// A manager's address: `host:port`.
+    Tcp(String),
+}
 
 impl FromStr for Host {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let text = if text.is_empty() { DEFAULT_HOST } else { text };
-        match text.strip_prefix("unix://") {
-            Some(path) if path.starts_with('/') => Ok(Self(path.into())),
-            _ => Err("a host is unix:// and the absolute path of a control socket".to_owned()),
+        let refused = || {
+            Err("a host is unix:// and the absolute path of a control socket, or tcp://HOST:PORT of a manager"
+                .to_owned())
+        };
+        match (text.strip_prefix("unix://"), text.strip_prefix("tcp://")) {
+            (Some(path), _) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            (_, Some(address)) => match address.rsplit_once(':') {
+                Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                    Ok(Self::Tcp(address.to_owned()))
+                }
+                _ => refused(),
+            },
+            _ => refused(),
         }
     }
 }
 
-impl Host {
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// What an operator shows of itself: certificate, key, and the roots that it trusts.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    credentials: Credentials,
+    roots: Vec<CertificateDer<'static>>,
+}
+
+impl Certificate {
+    /// Of a file that `sctl operator create` has written.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let refused = |reason: &dyn fmt::Display| {
+            Failure::invalid(format!("{}: {reason}: give a file of \"sctl operator create\"", path.display()))
+        };
+        let text = std::fs::read(path).map(Zeroizing::new).map_err(|error| refused(&error))?;
+        let mut certificates = pem::certificates_of_pem(&text).map_err(|error| refused(&error))?;
+        let key = pem::key_of_pem(&text).map_err(|error| refused(&error))?;
+        let roots = certificates.split_off(1);
+        let certificate = certificates.pop().ok_or_else(|| refused(&"there is no certificate in it"))?;
+        if roots.is_empty() {
+            return Err(refused(&"there are no root certificates in it"));
+        }
+        Ok(Self { credentials: Credentials { certificate, key, chain: Vec::new() }, roots })
+    }
+}
+
+/// A node, and what one shows of oneself to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) host: Host,
+    /// For [`Host::Tcp`].
+    pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
+impl Target {
     /// Connects to the API.
     pub(crate) async fn control(&self, reading: Reading) -> Result<Control, Failure> {
         let client = ControlClient::with_interceptor(self.channel().await?, reading);
@@ -72,6 +141,7 @@ impl Host {
 
     /// Connects to what the node serves whether or not it is part of a cluster.
     pub(crate) async fn local(&self) -> Result<Local, Failure> {
+        self.socket()?;
         Ok(LocalClient::new(self.channel().await?))
     }
 
@@ -79,10 +149,11 @@ impl Host {
     pub(crate) async fn local_within(&self, patience: Duration) -> Result<Local, Failure> {
         /// Between two attempts.
         const PAUSE: Duration = Duration::from_millis(20);
+        let path = self.socket()?;
         let nobody =
             |error: &io::Error| [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind());
         let end = Instant::now() + patience;
-        while Instant::now() < end && UnixStream::connect(&self.0).await.is_err_and(|error| nobody(&error)) {
+        while Instant::now() < end && UnixStream::connect(path).await.is_err_and(|error| nobody(&error)) {
             tokio::time::sleep(PAUSE).await;
         }
         self.local().await
@@ -90,38 +161,85 @@ impl Host {
 
     /// Connects to the node's images.
     pub(crate) async fn images(&self) -> Result<Images, Failure> {
+        self.socket()?;
         let client = ImagesClient::new(self.channel().await?);
         Ok(client.max_decoding_message_size(MAX_MESSAGE_LENGTH).max_encoding_message_size(MAX_MESSAGE_LENGTH))
     }
 
     /// Connects to the node's volumes.
     pub(crate) async fn volumes(&self) -> Result<VolumesClient<Channel>, Failure> {
+        self.socket()?;
         Ok(VolumesClient::new(self.channel().await?))
     }
 
+    /// Whether it is this node that is spoken to.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.host, Host::Unix(_))
+    }
+
+    fn socket(&self) -> Result<&Path, Failure> {
+        match &self.host {
+            Host::Unix(path) => Ok(path),
+            Host::Tcp(_) => Err(Failure::invalid(format!(
+                "{} serves the cluster alone: what is of one node is asked for on that node, through its control socket",
+                self.host
+            ))),
+        }
+    }
+
     async fn channel(&self) -> Result<Channel, Failure> {
-        // Connected here, not in tonic, so that the reason is the system's own.
-        let stream = UnixStream::connect(&self.0).await.map_err(|error| self.unreachable(&error))?;
+        match &self.host {
+            Host::Unix(path) => {
+                // Connected here, not in tonic, so that the reason is the system's own.
+                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(&error))?;
+                self.channel_on(stream).await
+            }
+            Host::Tcp(address) => {
+                let stream = tokio::time::timeout(CONNECT, self.connect_tls(address)).await;
+                let stream =
+                    stream.unwrap_or_else(|_| Err(self.unreachable(&io::Error::from(io::ErrorKind::TimedOut))))?;
+                self.channel_on(stream).await
+            }
+        }
+    }
+
+    async fn connect_tls(&self, address: &str) -> Result<TlsStream<TcpStream>, Failure> {
+        let missing = || Failure::usage("tcp:// needs a certificate: give --cert FILE, or use a context that has one");
+        let certificate = self.certificate.as_ref().ok_or_else(missing)?;
+        let config = client_config(&certificate.credentials, &certificate.roots, Arc::new(SystemClock));
+        let config = config.map_err(Failure::invalid)?;
+        let stream = TcpStream::connect(address).await.map_err(|error| self.unreachable(&error))?;
+        let _ = stream.set_nodelay(true); // slower without, nothing else
+        TlsConnector::from(config).connect(manager_name(), stream).await.map_err(|error| self.unreachable(&error))
+    }
+
+    async fn channel_on(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Channel, Failure> {
         let stream = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
         let connector = tower::service_fn(move |_| {
             let stream = stream.lock().take();
             async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset)) }
         });
         let connected = Endpoint::from_static("http://secretd").connect_with_connector(connector).await;
-        connected.map_err(|error| {
-            Failure::unreachable(format!("cannot speak to secretd at unix://{}: {error}", self.0.display()))
-        })
+        connected.map_err(|error| Failure::unreachable(format!("cannot speak to secretd at {}: {error}", self.host)))
     }
 
     fn unreachable(&self, error: &io::Error) -> Failure {
-        let path = self.0.display();
-        if error.kind() == io::ErrorKind::PermissionDenied {
-            return Failure::unreachable(format!(
-                "cannot reach secretd at unix://{path}: permission denied: it serves root and members of the group secretd"
-            ));
-        }
+        let host = &self.host;
         let reason = error.to_string().to_lowercase();
         let reason = reason.split(" (os error").next().unwrap_or_default();
-        Failure::unreachable(format!("cannot reach secretd at unix://{path}: {reason}: is secretd running?"))
+        match host {
+            Host::Unix(_) if error.kind() == io::ErrorKind::PermissionDenied => Failure::unreachable(format!(
+                "cannot reach secretd at {host}: permission denied: it serves root and members of the group secretd"
+            )),
+            Host::Unix(_) => {
+                Failure::unreachable(format!("cannot reach secretd at {host}: {reason}: is secretd running?"))
+            }
+            Host::Tcp(_) => Failure::unreachable(format!(
+                "cannot reach secretd at {host}: {reason}: is it a manager of this cluster?"
+            )),
+        }
     }
 }

@@ -8,6 +8,7 @@ mod args;
 mod clock;
 mod cmd;
 mod connection;
+mod contexts;
 mod converge;
 mod failure;
 mod format;

@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("secret-fs", &["secretd-proto", "secretd-sys", "secretd-sealing"]),
     ("secretd-manager", &["secretd-proto", "secretd-core", "secretd-ca", "secretd-store", "secretd-sealing"]),
     ("secretd-agent", &["secretd-proto", "secretd-core"]),
-    ("secret-cli", &["secretd-proto", "secretd-sealing"]),
+    ("secret-cli", &["secretd-proto", "secretd-core", "secretd-sealing", "secretd-ca"]),
 ];
 
 /// A library that only one crate may name.

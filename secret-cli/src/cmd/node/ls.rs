@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, args: Ls) -> Result<u8, Failure> {
         return Ok(0);
     }
     let mark = matches!(context.format, Format::Table | Format::TableTemplate(_));
-    let own = named(context, "self").await?;
+    let own = if context.host.is_local() { named(context, "self").await? } else { String::new() };
     let rows: Vec<_> = listed.nodes.iter().map(|of| node::row(of, &own, mark)).collect();
     output::bytes(context.format.list(&node::COLUMNS, &node::MORE, &rows)?.as_bytes())?;
     Ok(0)

@@ -1,0 +1,75 @@
+//! `sctl operator create`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use secretd_ca::{CertificateDer, NodeKey, pem};
+use secretd_proto::code::Code;
+use secretd_proto::v1::IssueOperatorRequest;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::cmd::Context;
+use crate::failure::Failure;
+use crate::parse::duration;
+use crate::{contexts, output};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Everything that the control socket allows
+    Admin,
+    /// Read what there is: no values, no logs, no commands, no changes
+    Viewer,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// What the certificate allows
+    #[arg(long, value_name = "ROLE", default_value = "viewer")]
+    role: Role,
+    /// How long it counts
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "2160h")]
+    expiry: Duration,
+    /// Who it is for: letters, digits, -, _ and .
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Where certificate, key and roots are written, for 'sctl context create --cert'
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(crate) async fn run(context: &Context, args: Create) -> Result<u8, Failure> {
+    if args.file.exists() {
+        return Err(Failure::new(
+            Code::NameConflict,
+            format!("{} already exists: remove it, or give another name", args.file.display()),
+        ));
+    }
+    // The key is made here, and never sent.
+    let key = NodeKey::generate().map_err(Failure::failed)?;
+    let request = IssueOperatorRequest {
+        name: args.name.clone(),
+        admin: args.role == Role::Admin,
+        request: key.request().map_err(Failure::failed)?,
+        validity: prost_types::Duration::try_from(args.expiry).ok(),
+    };
+    let issued = context.control().await?.issue_operator(request).await?.into_inner();
+    let mut text = Zeroizing::new(pem::certificate_to_pem(&CertificateDer::from(issued.certificate)));
+    text.push_str(&pem::key_to_pem(&key));
+    for root in issued.roots {
+        text.push_str(&pem::certificate_to_pem(&CertificateDer::from(root)));
+    }
+    contexts::write(&args.file, text.as_bytes())?;
+    let role = if args.role == Role::Admin { "admin" } else { "viewer" };
+    let host = issued.managers.first().cloned().unwrap_or_default();
+    let plain = format!(
+        "Certificate of {} ({role}) written to {}. To use it:\n\n    sctl context create NAME --host tcp://{host} --cert {}",
+        args.name,
+        args.file.display(),
+        args.file.display()
+    );
+    let value = json!({ "Name": args.name, "Role": role, "File": args.file, "Managers": issued.managers });
+    output::bytes(context.format.object(&plain, &value)?.as_bytes())?;
+    Ok(0)
+}
