@@ -1,8 +1,10 @@
 //! The node's keys on disk: a data key that seals every record, wrapped by a key-encryption key.
 //!
-//! Now the key-encryption key is a file beside the data (`kek`), as in Docker Swarm without autolock: whoever has the
-//! disk has both, and the status says `weak`. What changes the source of the key-encryption key rewrites `dek` alone,
-//! never a record.
+//! Without more, the key-encryption key is a file beside the data (`kek`), as in Docker Swarm without autolock: whoever has
+//! the disk has both, and the status says `weak`. What changes the source of the key-encryption key rewrites `dek` alone,
+//! never a record, while everything goes on.
+//!
+//! `dek` is a magic, the header of [`crate::kek`], and the data key, sealed with the first two as associated data.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -13,12 +15,14 @@ use zeroize::Zeroizing;
 
 use crate::SealError;
 use crate::at_rest::Sealer;
-use crate::secret::Dek;
+use crate::kek::{Header, KekStatus, Kind, Source, SourceError, check_new, derive};
+use crate::secret::{Dek, KeyBytes};
+use crate::unlock_key::{ParseUnlockKeyError, UnlockKey};
 
 const KEK_MAGIC: &[u8; 16] = b"secretd kek   1\n";
-const DEK_MAGIC: &[u8; 16] = b"secretd dek   1\n";
+const DEK_MAGIC: &[u8; 16] = b"secretd dek   2\n";
 
-/// Why a node's keys could not be had.
+/// Why a node's keys could not be had, or not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeKeysError {
     /// A file or directory cannot be read or made.
@@ -35,114 +39,258 @@ pub enum NodeKeysError {
     /// One of the two files is there and the other is not.
     #[error("{} is missing, but its counterpart is there: restore it from a backup; without it the data cannot be opened", .0.display())]
     Missing(PathBuf),
+    /// The credential that wraps the data key is not there, or is another one.
+    #[error(
+        "the data is wrapped by the systemd credential `secretd-kek`, and {0}: start secretd with the credential that it was wrapped by"
+    )]
+    Credential(&'static str),
+    /// What was given does not open the data.
+    #[error("invalid key provided")]
+    WrongKey,
+    /// It is no unlock key at all.
+    #[error(transparent)]
+    Parse(#[from] ParseUnlockKeyError),
+    /// The source gives no key.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// No randomness for new keys.
     #[error(transparent)]
     Seal(#[from] SealError),
 }
 
-/// Where the key-encryption key comes from, and what that is worth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KekStatus {
-    /// `file`.
-    pub source: &'static str,
-    /// Whether a stolen disk is useless.
-    pub secure: bool,
-    /// One line for people.
-    pub reason: &'static str,
-}
-
-/// The keys of one node.
+/// The keys of one node, open.
 #[derive(Debug)]
 pub struct NodeKeys {
-    sealer: Sealer,
+    directory: PathBuf,
+    dek: Dek,
+    header: Header,
+}
+
+/// The keys of a node that waits for an unlock key or a passphrase.
+#[derive(Debug)]
+pub struct LockedKeys {
+    directory: PathBuf,
+    header: Header,
+    sealed: Vec<u8>,
+}
+
+/// What a node finds when it starts.
+#[derive(Debug)]
+pub enum Opened {
+    /// It can go on.
+    Open(NodeKeys),
+    /// Somebody must give a key first.
+    Locked(LockedKeys),
 }
 
 impl NodeKeys {
-    /// Opens the keys in `directory`, or makes them where there are none at all.
+    /// Opens the keys in `directory`, or makes them where there are none at all. `credential` is the service manager's, if
+    /// it has handed one over; keys that are made are wrapped by it then.
     ///
     /// # Errors
     /// When the directory is not usable, or the files are not a pair. A missing file is never made anew beside its
     /// counterpart, nor are both beside the data that they open: that would throw the data away.
-    pub fn open_or_create(directory: &Path) -> Result<Self, NodeKeysError> {
+    pub fn open_or_create(directory: &Path, credential: Option<KeyBytes>) -> Result<Opened, NodeKeysError> {
         let (kek_path, dek_path) = (directory.join("kek"), directory.join("dek"));
-        match (read(&kek_path)?, read(&dek_path)?) {
-            (None, None) if is_new(directory) => Self::create(directory, &kek_path, &dek_path),
-            (None, None) => Err(NodeKeysError::Missing(kek_path)),
-            (Some(kek), Some(dek)) => Self::open(&kek, &dek, &kek_path, &dek_path),
-            (None, Some(_)) => Err(NodeKeysError::Missing(kek_path)),
+        let has_kek = kek_path.exists();
+        let Some(bytes) = read(&dek_path)? else {
             // The pair is written kek first: a crash in between leaves a key that has never sealed anything.
-            (Some(_), None) if is_new(directory) => Self::create(directory, &kek_path, &dek_path),
-            (Some(_), None) => Err(NodeKeysError::Missing(dek_path)),
+            return match (is_new(directory), has_kek) {
+                (true, _) => Self::create(directory, credential).map(Opened::Open),
+                (false, true) => Err(NodeKeysError::Missing(dek_path)),
+                (false, false) => Err(NodeKeysError::Missing(kek_path)),
+            };
+        };
+        let locked = LockedKeys::parse(directory, &bytes).ok_or_else(|| NodeKeysError::Damaged(dek_path.clone()))?;
+        match (locked.header.kind, credential) {
+            (Kind::UnlockKey | Kind::Passphrase, _) => Ok(Opened::Locked(locked)),
+            (Kind::Credential, Some(credential)) => {
+                let opened = locked.open(&Source::Credential(credential), None).map_err(|(error, _)| error);
+                let wrong = |error| match error {
+                    NodeKeysError::WrongKey => NodeKeysError::Credential("the one that is there is another"),
+                    other => other,
+                };
+                opened.map(Opened::Open).map_err(wrong)
+            }
+            (Kind::Credential, None) => Err(NodeKeysError::Credential("it is not there")),
+            (Kind::File, _) => locked.open_with_file(&kek_path, &dek_path).map(Opened::Open),
         }
     }
 
     /// Seals this node's records.
     pub fn sealer(&self) -> Sealer {
-        self.sealer.clone()
+        Sealer::new(&self.dek)
     }
 
     /// Where the key-encryption key comes from.
     pub fn status(&self) -> KekStatus {
-        KekStatus {
-            source: "file",
-            secure: false,
-            reason: "the key-encryption key is a file beside the data: whoever has the disk can open it",
+        self.header.kind.status()
+    }
+
+    /// Which unlock key wraps the data key, if one does.
+    pub fn unlock_version(&self) -> Option<u64> {
+        (self.header.kind == Kind::UnlockKey).then_some(self.header.version)
+    }
+
+    /// Whether the data key is wrapped by a file beside it.
+    pub fn is_by_file(&self) -> bool {
+        self.header.kind == Kind::File
+    }
+
+    /// Wraps the data key by another key-encryption key. When this returns, the old one opens nothing any more.
+    ///
+    /// # Errors
+    /// When the source gives no key, or the disk does not take it: then the old one counts.
+    pub fn rewrap(&mut self, source: &Source) -> Result<(), NodeKeysError> {
+        check_new(source)?;
+        let header = Header::of(source).map_err(SealError::from)?;
+        let (kek_path, new_path) = (self.directory.join("kek"), self.directory.join("kek.next"));
+        let file = match source {
+            Source::File => Some(Dek::generate().map_err(SealError::from)?),
+            Source::UnlockKey(..) | Source::Passphrase(_) | Source::Credential(_) => None,
+        };
+        if let Some(file) = &file {
+            // Beside the old one until `dek` is the new one's.
+            write(&self.directory, &new_path, &[KEK_MAGIC, file.expose()]).map_err(at(&new_path))?;
+        }
+        let kek = derive(source, &header, file.as_ref())?.ok_or(NodeKeysError::WrongKey)?;
+        let dek_path = self.directory.join("dek");
+        let sealed = Sealer::new(&kek).seal(&aad(&header), self.dek.expose())?;
+        write(&self.directory, &dek_path, &[DEK_MAGIC, &header.to_bytes(), &sealed]).map_err(at(&dek_path))?;
+        self.header = header;
+        match file {
+            Some(_) => fs::rename(&new_path, &kek_path).and_then(|()| sync(&self.directory)).map_err(at(&kek_path)),
+            None => wipe(&self.directory, &kek_path).map_err(at(&kek_path)),
         }
     }
 
-    fn create(directory: &Path, kek_path: &Path, dek_path: &Path) -> Result<Self, NodeKeysError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| NodeKeysError::Io { path, source }
-        };
+    fn create(directory: &Path, credential: Option<KeyBytes>) -> Result<Self, NodeKeysError> {
         fs::create_dir_all(directory).map_err(at(directory))?;
         fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(at(directory))?;
         if let Some(parent) = directory.parent() {
-            File::open(parent).and_then(|parent| parent.sync_all()).map_err(at(parent))?;
+            sync(parent).map_err(at(parent))?;
         }
-        let (kek, dek) = (Dek::generate().map_err(SealError::from)?, Dek::generate().map_err(SealError::from)?);
-        let wrapped = Sealer::new(&kek).seal(DEK_MAGIC, dek.expose())?;
-        write(directory, kek_path, KEK_MAGIC, kek.expose()).map_err(at(kek_path))?;
-        write(directory, dek_path, DEK_MAGIC, &wrapped).map_err(at(dek_path))?;
-        Ok(Self { sealer: Sealer::new(&dek) })
-    }
-
-    fn open(kek: &[u8], dek: &[u8], kek_path: &Path, dek_path: &Path) -> Result<Self, NodeKeysError> {
-        let kek = kek.strip_prefix(KEK_MAGIC).and_then(|key| key.try_into().ok());
-        let kek = Dek::from_bytes(kek.ok_or_else(|| NodeKeysError::Damaged(kek_path.to_owned()))?);
-        let damaged = || NodeKeysError::Damaged(dek_path.to_owned());
-        let wrapped = dek.strip_prefix(DEK_MAGIC).ok_or_else(damaged)?;
-        let dek = Sealer::new(&kek).open(DEK_MAGIC, wrapped).map_err(|_| damaged())?;
-        let dek = Dek::from_bytes(dek.as_slice().try_into().map_err(|_| damaged())?);
-        Ok(Self { sealer: Sealer::new(&dek) })
+        let source = credential.map_or(Source::File, Source::Credential);
+        let header = Header::of(&source).map_err(SealError::from)?;
+        let mut keys = Self { directory: directory.to_owned(), dek: Dek::generate().map_err(SealError::from)?, header };
+        keys.rewrap(&source)?;
+        Ok(keys)
     }
 }
 
-/// Whether the data directory holds no records yet.
+impl LockedKeys {
+    fn parse(directory: &Path, bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(DEK_MAGIC)?;
+        let (header, sealed) = rest.split_first_chunk::<{ Header::LENGTH }>()?;
+        Some(Self { directory: directory.to_owned(), header: Header::parse(header)?, sealed: sealed.to_vec() })
+    }
+
+    /// Opens them with what somebody has typed: the unlock key, or the passphrase. Takes a while for a passphrase.
+    ///
+    /// # Errors
+    /// When it is not the right one: they are locked still, and given back.
+    pub fn unlock(self, text: &KeyBytes) -> Result<NodeKeys, (NodeKeysError, Self)> {
+        let source = match self.header.kind {
+            Kind::Passphrase => Source::Passphrase(KeyBytes::new(text.expose().to_vec())),
+            Kind::UnlockKey | Kind::File | Kind::Credential => {
+                let parsed = std::str::from_utf8(text.expose()).map_err(|_| ParseUnlockKeyError::Form);
+                match parsed.and_then(str::parse::<UnlockKey>) {
+                    Ok(key) => Source::UnlockKey(key, self.header.version),
+                    Err(error) => return Err((error.into(), self)),
+                }
+            }
+        };
+        self.open(&source, None)
+    }
+
+    fn open(self, source: &Source, file: Option<&Dek>) -> Result<NodeKeys, (NodeKeysError, Self)> {
+        let kek = match derive(source, &self.header, file) {
+            Ok(Some(kek)) => kek,
+            Ok(None) => return Err((NodeKeysError::WrongKey, self)),
+            Err(error) => return Err((error.into(), self)),
+        };
+        let opened = Sealer::new(&kek).open(&aad(&self.header), &self.sealed).ok();
+        match opened.and_then(|dek| Some(Dek::from_bytes(dek.as_slice().try_into().ok()?))) {
+            Some(dek) => Ok(NodeKeys { directory: self.directory, dek, header: self.header }),
+            None => Err((NodeKeysError::WrongKey, self)),
+        }
+    }
+
+    /// The file, or the one that was to follow it when the process ended.
+    fn open_with_file(self, kek_path: &Path, dek_path: &Path) -> Result<NodeKeys, NodeKeysError> {
+        let next = kek_path.with_extension("next");
+        if let Some(bytes) = read(&next)?
+            && let Some(kek) = parse_kek(&bytes)
+        {
+            let again = Self { directory: self.directory.clone(), header: self.header, sealed: self.sealed.clone() };
+            if let Ok(keys) = again.open(&Source::File, Some(&kek)) {
+                let directory = keys.directory.clone();
+                fs::rename(&next, kek_path).and_then(|()| sync(&directory)).map_err(at(kek_path))?;
+                return Ok(keys);
+            }
+        }
+        let bytes = read(kek_path)?.ok_or_else(|| NodeKeysError::Missing(kek_path.to_owned()))?;
+        let kek = parse_kek(&bytes).ok_or_else(|| NodeKeysError::Damaged(kek_path.to_owned()))?;
+        self.open(&Source::File, Some(&kek)).map_err(|_| NodeKeysError::Damaged(dek_path.to_owned()))
+    }
+}
+
+fn parse_kek(bytes: &[u8]) -> Option<Dek> {
+    Some(Dek::from_bytes(bytes.strip_prefix(KEK_MAGIC)?.try_into().ok()?))
+}
+
+fn aad(header: &Header) -> Vec<u8> {
+    [DEK_MAGIC.as_slice(), &header.to_bytes()].concat()
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> NodeKeysError {
+    let path = path.to_owned();
+    move |source| NodeKeysError::Io { path, source }
+}
+
+/// Whether the data directory holds nothing that is sealed yet.
 fn is_new(directory: &Path) -> bool {
-    !directory.parent().is_some_and(|data| data.join("store").exists())
+    !directory.parent().is_some_and(|data| data.join("store").exists() || data.join("membership").exists())
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, NodeKeysError> {
-    let at = |source| NodeKeysError::Io { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(error)),
+        Err(error) => return Err(at(path)(error)),
     };
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-    file.take(4096).read_to_end(&mut bytes).map_err(at)?;
+    file.take(4096).read_to_end(&mut bytes).map_err(at(path))?;
     Ok(Some(bytes))
 }
 
 /// Writes a whole file or none: a new name, synced, renamed, and the directory synced.
-fn write(directory: &Path, path: &Path, magic: &[u8], key: &[u8]) -> io::Result<()> {
+fn write(directory: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(magic)?;
-    file.write_all(key)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
     file.sync_all()?;
     fs::rename(&new, path)?;
+    sync(directory)
+}
+
+/// Overwrites a key file before it goes, as far as the file system lets that mean anything.
+fn wipe(directory: &Path, path: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0).min(4096);
+    (&file).write_all(&vec![0; length])?;
+    file.sync_all()?;
+    fs::remove_file(path)?;
+    sync(directory)
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
@@ -150,13 +298,31 @@ fn write(directory: &Path, path: &Path, magic: &[u8], key: &[u8]) -> io::Result<
 mod tests {
     use super::*;
 
+    fn open(directory: &Path) -> Result<NodeKeys, NodeKeysError> {
+        match NodeKeys::open_or_create(directory, None)? {
+            Opened::Open(keys) => Ok(keys),
+            Opened::Locked(_) => panic!("it is locked"),
+        }
+    }
+
+    fn locked(directory: &Path) -> LockedKeys {
+        match NodeKeys::open_or_create(directory, None).unwrap() {
+            Opened::Locked(locked) => locked,
+            Opened::Open(_) => panic!("it is open"),
+        }
+    }
+
+    fn text(text: &str) -> KeyBytes {
+        KeyBytes::new(text.as_bytes().to_vec())
+    }
+
     #[test]
     fn keys_are_made_once_and_opened_again() {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().join("keys");
-        let sealed = NodeKeys::open_or_create(&keys).unwrap().sealer().seal(b"here", b"record").unwrap();
+        let sealed = open(&keys).unwrap().sealer().seal(b"here", b"record").unwrap();
 
-        let opened = NodeKeys::open_or_create(&keys).unwrap().sealer().open(b"here", &sealed).unwrap();
+        let opened = open(&keys).unwrap().sealer().open(b"here", &sealed).unwrap();
 
         assert_eq!(opened.as_slice(), b"record");
         for (path, mode) in [(keys.clone(), 0o40700), (keys.join("kek"), 0o100_600), (keys.join("dek"), 0o100_600)] {
@@ -168,28 +334,89 @@ mod tests {
     fn missing_or_damaged_file_is_named_and_never_replaced() {
         let data = tempfile::tempdir().unwrap();
         let keys = data.path().join("keys");
-        NodeKeys::open_or_create(&keys).unwrap();
+        open(&keys).unwrap();
         fs::create_dir(data.path().join("store")).unwrap();
         for name in ["kek", "dek"] {
             let kept = fs::read(keys.join(name)).unwrap();
 
             fs::remove_file(keys.join(name)).unwrap();
-            assert!(
-                matches!(NodeKeys::open_or_create(&keys), Err(NodeKeysError::Missing(path)) if path.ends_with(name))
-            );
+            assert!(matches!(open(&keys), Err(NodeKeysError::Missing(path)) if path.ends_with(name)));
             for at in 0..kept.len() {
                 let mut damaged = kept.clone();
                 damaged[at] ^= 1;
                 fs::write(keys.join(name), &damaged).unwrap();
-                assert!(matches!(NodeKeys::open_or_create(&keys), Err(NodeKeysError::Damaged(_))), "{name} {at}");
+                // One byte names the source: with another one, another key is asked for.
+                let found = NodeKeys::open_or_create(&keys, None);
+                assert!(!matches!(found, Ok(Opened::Open(_))), "{name} {at}");
                 fs::write(keys.join(name), &kept[..at]).unwrap();
-                assert!(
-                    matches!(NodeKeys::open_or_create(&keys), Err(NodeKeysError::Damaged(_))),
-                    "{name} cut at {at}"
-                );
+                assert!(matches!(open(&keys), Err(NodeKeysError::Damaged(_))), "{name} cut at {at}");
             }
             fs::write(keys.join(name), &kept).unwrap();
         }
-        assert!(NodeKeys::open_or_create(&keys).is_ok());
+        assert!(open(&keys).is_ok());
+    }
+
+    #[test]
+    fn data_key_is_wrapped_by_one_source_after_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let mut keys = open(&path).unwrap();
+        let sealed = keys.sealer().seal(b"here", b"record").unwrap();
+        let first = fs::read(path.join("kek")).unwrap();
+        let check = |keys: &NodeKeys| assert_eq!(keys.sealer().open(b"here", &sealed).unwrap().as_slice(), b"record");
+
+        // A new file: the old one opens nothing.
+        keys.rewrap(&Source::File).unwrap();
+        check(&open(&path).unwrap());
+        let second = fs::read(path.join("kek")).unwrap();
+        fs::write(path.join("kek"), &first).unwrap();
+        assert!(open(&path).is_err());
+        fs::write(path.join("kek"), &second).unwrap();
+
+        // An unlock key: nothing on the disk opens it.
+        let key = || UnlockKey::from_bytes(&[7; 32]).unwrap();
+        keys.rewrap(&Source::UnlockKey(key(), 3)).unwrap();
+        assert!(!path.join("kek").exists() && keys.status().secure && keys.unlock_version() == Some(3));
+        let (error, again) = locked(&path).unlock(&text("SCTLKEY-1-x")).unwrap_err();
+        assert!(matches!(error, NodeKeysError::Parse(_)), "{error}");
+        let other = UnlockKey::from_bytes(&[8; 32]).unwrap().expose_text();
+        let (error, again) = again.unlock(&text(&other)).unwrap_err();
+        assert_eq!(error.to_string(), "invalid key provided");
+        check(&again.unlock(&text(&key().expose_text())).unwrap());
+
+        // A passphrase.
+        assert!(keys.rewrap(&Source::Passphrase(text("short"))).is_err());
+        keys.rewrap(&Source::Passphrase(text("correct horse"))).unwrap();
+        let (error, again) = locked(&path).unlock(&text("wrong horse")).unwrap_err();
+        assert!(matches!(error, NodeKeysError::WrongKey), "{error}");
+        check(&again.unlock(&text("correct horse")).unwrap());
+
+        // A credential.
+        let credential = || KeyBytes::new(vec![5; 32]);
+        keys.rewrap(&Source::Credential(credential())).unwrap();
+        let without = NodeKeys::open_or_create(&path, None).unwrap_err();
+        assert!(without.to_string().contains("it is not there"), "{without}");
+        let other = NodeKeys::open_or_create(&path, Some(KeyBytes::new(vec![6; 32]))).unwrap_err();
+        assert!(other.to_string().contains("is another"), "{other}");
+        let Ok(Opened::Open(opened)) = NodeKeys::open_or_create(&path, Some(credential())) else { panic!() };
+        check(&opened);
+    }
+
+    #[test]
+    fn change_of_a_file_that_was_broken_off_is_brought_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let mut keys = open(&path).unwrap();
+        let old = fs::read(path.join("kek")).unwrap();
+        keys.rewrap(&Source::File).unwrap();
+        // As if the process had ended before the last rename.
+        fs::rename(path.join("kek"), path.join("kek.next")).unwrap();
+        fs::write(path.join("kek"), &old).unwrap();
+
+        assert!(open(&path).is_ok());
+        assert!(!path.join("kek.next").exists());
+        // And as if it had ended before `dek` was written.
+        fs::write(path.join("kek.next"), &old).unwrap();
+        assert!(open(&path).is_ok());
     }
 }
