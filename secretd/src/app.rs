@@ -15,6 +15,7 @@ use secretd_runtime::images::{self, ImageStore};
 use secretd_runtime::own_program::OwnProgram;
 use secretd_runtime::secret_mount::AuditLog;
 use secretd_runtime::{ContainerRuntime, SecretFs, container, node_facts, secret_mount};
+use secretd_sealing::kek::KekStatus;
 use secretd_sealing::node_keys::NodeKeys;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -24,6 +25,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_thread::ApiThread;
+use crate::cluster::keys::status_of;
 use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::local::{Facts, LocalService};
 use crate::cluster::refusals;
@@ -34,7 +36,7 @@ use crate::control_socket::{self, Access};
 use crate::directories::Directories;
 use crate::node::Node;
 use crate::server::server;
-use crate::{harden, identity, notify};
+use crate::{credential, harden, identity, notify};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -94,11 +96,11 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     directories.keep();
     let mut parts: JoinSet<anyhow::Error> = JoinSet::new();
 
-    let keys = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path())?;
-    let node = start_node(config, &keys, &mut parts)?;
+    let opened = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path(), credential::read()?)?;
+    let node = start_node(config, status_of(&opened), &mut parts)?;
     let events = Events::new();
     let slot = ControlSlot::new(refusals::not_in_cluster());
-    let starting = Lifecycle::start(node.clone(), (keys.sealer(), &config.data_dir), events.clone(), slot.clone());
+    let starting = Lifecycle::start(node.clone(), (opened, &config.data_dir), events.clone(), slot.clone());
     let (mut lifecycle, commands, mut status) = starting.await?;
     // Only now: a start that fails must leave no process behind.
     let supervised = node.secret_fs.clone();
@@ -159,7 +161,7 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     result
 }
 
-fn start_node(config: &Config, keys: &NodeKeys, parts: &mut JoinSet<anyhow::Error>) -> anyhow::Result<Node> {
+fn start_node(config: &Config, kek: Option<KekStatus>, parts: &mut JoinSet<anyhow::Error>) -> anyhow::Result<Node> {
     let program = Utf8PathBuf::from_path_buf(std::env::current_exe()?)
         .map_err(|path| anyhow::anyhow!("{}: the path of secretd must be UTF-8", path.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -185,8 +187,9 @@ fn start_node(config: &Config, keys: &NodeKeys, parts: &mut JoinSet<anyhow::Erro
         secret_fs.backend().clone(),
         secret_fs.socket(),
     );
-    let description = follow_description(config, keys, &secret_fs, parts);
-    Ok(Node { clock, images, secret_fs, runtime: Arc::new(runtime), description })
+    let kek = Arc::new(watch::Sender::new(kek));
+    let description = follow_description(config, kek.subscribe(), &secret_fs, parts);
+    Ok(Node { clock, images, secret_fs, runtime: Arc::new(runtime), description, kek })
 }
 
 fn image_config(config: &Config) -> images::Config {
@@ -211,15 +214,15 @@ fn secret_fs_program(configured: Option<&Utf8Path>, program: &Utf8Path) -> PathB
 /// What the node says of itself: the kernel's facts, and secret-fs's as they change.
 fn follow_description(
     config: &Config,
-    keys: &NodeKeys,
+    mut kek: watch::Receiver<Option<KekStatus>>,
     secret_fs: &SecretFs,
     parts: &mut JoinSet<anyhow::Error>,
 ) -> watch::Receiver<NodeDescription> {
     let mut description = node_facts::describe(VERSION);
     description.engine_labels = config.labels.clone();
-    let kek = keys.status();
-    let complete = move |secrets: SecretsStatus| {
+    let complete = move |secrets: SecretsStatus, kek: Option<KekStatus>| {
         let mut description = description.clone();
+        let kek = kek.unwrap_or(KekStatus { source: "", secure: true, reason: "" });
         let mut weaknesses = secrets.weaknesses.clone();
         if !kek.secure {
             weaknesses.push(kek.reason.to_owned());
@@ -229,12 +232,19 @@ fn follow_description(
         description
     };
     let mut status = secret_fs.status();
-    let (sender, receiver) = watch::channel(complete(status.borrow_and_update().clone()));
+    let first = complete(status.borrow_and_update().clone(), kek.borrow_and_update().clone());
+    let (sender, receiver) = watch::channel(first);
     parts.spawn(async move {
-        while status.changed().await.is_ok() {
-            sender.send_replace(complete(status.borrow_and_update().clone()));
+        loop {
+            let changed = tokio::select! {
+                changed = status.changed() => changed,
+                changed = kek.changed() => changed,
+            };
+            if changed.is_err() {
+                return anyhow::anyhow!("the status of secret-fs is not told any more");
+            }
+            sender.send_replace(complete(status.borrow_and_update().clone(), kek.borrow_and_update().clone()));
         }
-        anyhow::anyhow!("the status of secret-fs is not told any more")
     });
     receiver
 }

@@ -7,6 +7,7 @@ mod child;
 mod cluster;
 mod config;
 mod control_socket;
+mod credential;
 mod directories;
 mod harden;
 mod identity;

@@ -8,6 +8,8 @@ use secretd_runtime::images::ImageStore;
 use secretd_runtime::{ContainerRuntime, SecretFs};
 use tokio::sync::watch;
 
+use crate::cluster::keys::KekWatch;
+
 /// What a node has. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Node {
@@ -16,4 +18,6 @@ pub(crate) struct Node {
     pub(crate) secret_fs: SecretFs,
     pub(crate) runtime: Arc<ContainerRuntime>,
     pub(crate) description: watch::Receiver<NodeDescription>,
+    /// Where the key-encryption key comes from; nobody knows while the node is locked.
+    pub(crate) kek: KekWatch,
 }

@@ -25,6 +25,7 @@ pub struct Node {
     address: String,
     cgroup: String,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Node {
@@ -60,6 +61,7 @@ impl Node {
             address,
             cgroup: format!("/secretd-{name}"),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            environment: Vec::new(),
             directory,
         })
     }
@@ -100,7 +102,13 @@ impl Node {
         let mut command = self.sandbox.command(&binary("secretd").to_string_lossy());
         command.arg("--data-dir").arg(self.data_dir()).arg("--run-dir").arg(self.run_dir());
         command.args(["--cgroup-parent", &self.cgroup]).args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Gives secretd a variable of its environment, from its next start on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts secretd and waits until it says that it serves.

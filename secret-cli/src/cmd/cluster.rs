@@ -5,6 +5,7 @@ mod join;
 mod join_token;
 mod leave;
 mod settings;
+mod unlock;
 mod unlock_key;
 mod update;
 
@@ -23,6 +24,8 @@ pub(crate) enum Group {
     JoinToken(join_token::JoinToken),
     /// Take this node out of its cluster: its tasks end, and nothing of the cluster stays on it
     Leave(leave::Leave),
+    /// Open this node's data with the unlock key, or with its passphrase
+    Unlock(unlock::Unlock),
     /// Show or change the key that managers need when they start
     UnlockKey(unlock_key::UnlockKey),
     /// Change settings of the cluster
@@ -35,6 +38,7 @@ pub(crate) async fn run(context: &Context, group: Group) -> Result<u8, Failure> 
         Group::Join(args) => join::run(context, args).await,
         Group::JoinToken(args) => join_token::run(context, &args).await,
         Group::Leave(args) => leave::run(context, &args).await,
+        Group::Unlock(args) => unlock::run(context, &args).await,
         Group::UnlockKey(args) => unlock_key::run(context, &args).await,
         Group::Update(args) => update::run(context, &args).await,
     }

@@ -4,6 +4,7 @@ mod inspect;
 mod ls;
 mod promote;
 mod ps;
+mod rekey;
 mod rm;
 mod update;
 
@@ -27,6 +28,8 @@ pub(crate) enum Group {
     Promote(promote::Nodes),
     /// List the tasks of nodes, those that have ended too
     Ps(ps::Ps),
+    /// Change where the key comes from that protects this node's data
+    Rekey(rekey::Rekey),
     /// Remove nodes from the cluster
     #[command(visible_alias = "remove")]
     Rm(rm::Rm),
@@ -41,6 +44,7 @@ pub(crate) async fn run(context: &Context, group: Group) -> Result<u8, Failure> 
         Group::Ls(args) => ls::run(context, args).await,
         Group::Promote(args) => promote::run(context, args, Role::Manager).await,
         Group::Ps(args) => ps::run(context, args).await,
+        Group::Rekey(args) => rekey::run(context, &args).await,
         Group::Rm(args) => rm::run(context, args).await,
         Group::Update(args) => update::run(context, args).await,
     }

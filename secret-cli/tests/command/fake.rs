@@ -197,5 +197,6 @@ impl Local for Fake {
         join_cluster: JoinClusterRequest => JoinClusterResponse;
         leave_cluster: LeaveClusterRequest => LeaveClusterResponse;
         unlock: UnlockRequest => UnlockResponse;
+        rekey: RekeyRequest => RekeyResponse;
     }
 }

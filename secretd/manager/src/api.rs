@@ -13,7 +13,7 @@ mod operator;
 mod secrets;
 mod services;
 mod tasks;
-mod unlock_key;
+pub(crate) mod unlock_key;
 
 use std::pin::Pin;
 use std::sync::Arc;

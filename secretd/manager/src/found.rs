@@ -12,6 +12,8 @@ use secretd_sealing::key::PrivateKey;
 use secretd_sealing::secret::KeyBytes;
 use secretd_store::{ClusterRecord, Founding, Op, Store};
 
+pub use crate::api::unlock_key::shown;
+use crate::api::unlock_key::switched;
 use crate::refusal::Refusal;
 
 /// A certificate is renewed at half its life at the earliest: below this, nodes would do little else.
@@ -67,7 +69,10 @@ pub async fn found(
         worker: join().map_err(|error| random(&error))?,
         manager: join().map_err(|error| random(&error))?,
     };
-    let record = ClusterRecord::new(cluster, spec, founding);
+    let mut record = ClusterRecord::new(cluster, spec, founding);
+    if record.cluster.spec.autolock {
+        record.keys = switched(record.keys, true)?;
+    }
     let node = new_node(founder.node, founder.address, founder.description, founder.availability, true);
     check_spec(&record.cluster.spec)?;
     store.propose(vec![Op::InitCluster { record, node }]).await?;

@@ -106,9 +106,9 @@ impl NodeKeys {
             (Kind::UnlockKey | Kind::Passphrase, _) => Ok(Opened::Locked(locked)),
             (Kind::Credential, Some(credential)) => {
                 let opened = locked.open(&Source::Credential(credential), None).map_err(|(error, _)| error);
-                let wrong = |error| match error {
-                    NodeKeysError::WrongKey => NodeKeysError::Credential("the one that is there is another"),
-                    other => other,
+                let wrong = |error| {
+                    let is_other = matches!(error, NodeKeysError::WrongKey);
+                    if is_other { NodeKeysError::Credential("the one that is there is another") } else { error }
                 };
                 opened.map(Opened::Open).map_err(wrong)
             }

@@ -6,22 +6,21 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use secretd_ca::{Authority, Identity, JoinToken, NodeKey, NodeRole, Subject, TokenSecret};
 use secretd_core::node::{Availability, ClusterSpec};
-use secretd_manager::found::{Founder, check_spec, found};
+use secretd_manager::found::{Founder, check_spec, found, shown};
 use secretd_manager::refusal::Refusal;
 use secretd_proto::code::Code;
 use secretd_proto::id::{ClusterId, NodeId};
 use secretd_proto::v1;
 use tokio::net::TcpListener;
 
+use super::keys::Keys;
 use super::lifecycle::Lifecycle;
 use super::membership::{Membership, Stage};
 use super::{address, listener, refusals};
 
 impl Lifecycle {
     pub(super) async fn init(&mut self, request: v1::InitClusterRequest) -> Result<v1::InitClusterResponse, Refusal> {
-        if self.part.is_some() {
-            return Err(refusals::already_in_cluster());
-        }
+        self.check_free()?;
         let spec = request.spec.map_or_else(|| Ok(ClusterSpec::default()), ClusterSpec::try_from);
         let spec = spec.map_err(refusals::invalid)?;
         check_spec(&spec)?;
@@ -67,7 +66,7 @@ impl Lifecycle {
             certificate: certificate.to_vec(),
             key: key.expose_pkcs8(),
         };
-        self.file.save(&membership).map_err(failed)?;
+        self.file().and_then(|file| file.save(&membership)).map_err(failed)?;
         self.begin(membership.clone(), Some(listener)).await.map_err(failed)?;
         let Some(part) = &mut self.part else { return Err(refusals::not_part()) };
         let Some(manager) = &part.manager else { return Err(refusals::not_part()) };
@@ -76,8 +75,8 @@ impl Lifecycle {
         let founder = Founder { node, address: address.to_string(), description, availability };
         found(&store, cluster, &authority, spec, founder).await?;
         membership.stage = Stage::Member;
-        self.file.save(&membership).map_err(failed)?;
-        part.membership = membership;
+        part.membership = membership.clone();
+        self.file().and_then(|file| file.save(&membership)).map_err(failed)?;
         let record = store.view().cluster_record().cloned().ok_or_else(refusals::not_part)?;
         let token = |secret: &[u8]| {
             let secret = TokenSecret::from_bytes(secret.try_into().unwrap_or_default());
@@ -86,10 +85,19 @@ impl Lifecycle {
         Ok(v1::InitClusterResponse {
             cluster_id: cluster.to_string(),
             node_id: node.to_string(),
-            unlock_key: String::new(),
+            unlock_key: record.keys.unlock.as_deref().map(shown).unwrap_or_default(),
             worker_token: token(record.keys.worker.secret.expose()),
             address: address.to_string(),
         })
+    }
+
+    /// Refuses to make a node part of a second cluster.
+    pub(super) fn check_free(&self) -> Result<(), Refusal> {
+        match (&self.keys, &self.part) {
+            (Keys::Locked(_), _) => Err(refusals::locked()),
+            (Keys::Open(_), Some(_)) => Err(refusals::already_in_cluster()),
+            (Keys::Open(_), None) => Ok(()),
+        }
     }
 
     /// Nothing is left of what could not be finished.

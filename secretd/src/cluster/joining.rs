@@ -32,9 +32,7 @@ enum NotAdmitted {
 
 impl Lifecycle {
     pub(super) async fn join(&mut self, request: v1::JoinClusterRequest) -> Result<Membership, Refusal> {
-        if self.part.is_some() {
-            return Err(refusals::already_in_cluster());
-        }
+        self.check_free()?;
         let token: JoinToken = request.token.parse().map_err(refusals::invalid)?;
         availability(request.availability)?;
         let system = address::of_system().map_err(|error| refusals::failed(&error.into()))?;
@@ -51,7 +49,7 @@ impl Lifecycle {
             let candidate = Candidate { manager, listen, advertise, availability: request.availability };
             match self.ask(&token, &key, candidate).await {
                 Ok(membership) => {
-                    self.file.save(&membership).map_err(|error| refusals::failed(&error))?;
+                    self.file().and_then(|file| file.save(&membership)).map_err(|error| refusals::failed(&error))?;
                     let listener = membership.manager.then_some(listener);
                     if let Err(error) = self.begin(membership.clone(), listener).await {
                         self.abandon().await;

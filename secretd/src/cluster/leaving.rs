@@ -2,23 +2,30 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use secretd_manager::refusal::Refusal;
 use secretd_proto::code::Code;
 use secretd_proto::v1;
 use secretd_proto::v1::control_client::ControlClient;
+use secretd_sealing::node_keys::NodeKeys;
 use secretd_store::{MemberStatus, Replica};
 use tokio::time::timeout;
 
+use super::keys::Keys;
 use super::lifecycle::{Lifecycle, Part};
 use super::manager_part::ManagerPart;
 use super::membership::Stage;
 use super::refusals;
+use crate::credential;
 
 /// How long the other managers may take to go on without this one.
 const FAREWELL: Duration = Duration::from_secs(12);
 
 impl Lifecycle {
     pub(super) async fn leave(&mut self, request: v1::LeaveClusterRequest) -> Result<(), Refusal> {
+        if matches!(self.keys, Keys::Locked(_)) {
+            return self.leave_locked(request.force);
+        }
         let Some(part) = &self.part else { return Err(refusals::not_part()) };
         if let Some(manager) = &part.manager {
             if !request.force {
@@ -29,11 +36,28 @@ impl Lifecycle {
         self.go().await.map_err(|error| refusals::failed(&error))
     }
 
+    /// What cannot be opened is thrown away, keys and all.
+    fn leave_locked(&mut self, force: bool) -> Result<(), Refusal> {
+        if !force {
+            let message = "the cluster is encrypted and locked: unlock it first, or use --force to ignore this message";
+            return Err(Refusal::new(Code::Locked, message));
+        }
+        let outcome = self.forget().and_then(|()| {
+            let keys = self.data.join("keys");
+            std::fs::remove_dir_all(&keys).with_context(|| keys.to_string())?;
+            let opened = NodeKeys::open_or_create(keys.as_std_path(), credential::read()?)?;
+            self.keys = Keys::new(opened);
+            self.tell_kek();
+            Ok(())
+        });
+        outcome.map_err(|error| refusals::failed(&error))
+    }
+
     async fn go(&mut self) -> anyhow::Result<()> {
         let Some(mut part) = self.part.take() else { return Ok(()) };
         // Whatever happens from now on, the node is not a member any more when it starts again.
         part.membership.stage = Stage::Leaving;
-        self.file.save(&part.membership)?;
+        self.file()?.save(&part.membership)?;
         part.leave.cancel();
         self.slot.close(refusals::not_in_cluster());
         part.managers.set_own(None);
@@ -43,7 +67,9 @@ impl Lifecycle {
         if let Err(error) = part.agent.await {
             anyhow::bail!("the node's tasks have not ended: {error}");
         }
-        self.forget()
+        self.forget()?;
+        self.follow_autolock().await;
+        Ok(())
     }
 }
 

@@ -11,13 +11,16 @@ use secretd_core::time::Timestamp;
 use secretd_manager::event::Events;
 use secretd_manager::refusal::Refusal;
 use secretd_proto::v1;
-use secretd_sealing::at_rest::Sealer;
+use secretd_sealing::kek::KekStatus;
+use secretd_sealing::node_keys::Opened;
+use secretd_sealing::secret::KeyBytes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::{Own, Present};
+use super::keys::Keys;
 use super::links::Mesh;
 use super::listener;
 use super::manager_part::{Joined, Making, ManagerPart};
@@ -39,6 +42,8 @@ pub(crate) enum Command {
     Init(v1::InitClusterRequest, Reply<v1::InitClusterResponse>),
     Join(v1::JoinClusterRequest, Reply<Membership>),
     Leave(v1::LeaveClusterRequest, Reply<()>),
+    Unlock(KeyBytes, Reply<()>),
+    Rekey(v1::RekeyRequest, Reply<KekStatus>),
 }
 
 /// What happens without being asked for.
@@ -47,6 +52,8 @@ enum Happened {
     Told(v1::Membership),
     Connected,
     Joined(Joined),
+    /// Autolock, or the unlock key.
+    Autolock,
     RenewalDue,
     Failed(anyhow::Error),
 }
@@ -54,9 +61,8 @@ enum Happened {
 /// What the node is made of, and what it is at the moment.
 pub(crate) struct Lifecycle {
     pub(super) node: Node,
-    pub(super) sealer: Sealer,
+    pub(super) keys: Keys,
     pub(super) data: Utf8PathBuf,
-    pub(super) file: MembershipFile,
     pub(super) events: Events,
     pub(super) slot: ControlSlot,
     pub(super) status: watch::Sender<Status>,
@@ -86,20 +92,34 @@ impl Lifecycle {
     /// When what it remembers cannot be read, or the store cannot be opened.
     pub(crate) async fn start(
         node: Node,
-        (sealer, data): (Sealer, &Utf8Path),
+        (opened, data): (Opened, &Utf8Path),
         events: Events,
         slot: ControlSlot,
     ) -> anyhow::Result<(Self, mpsc::Sender<Command>, watch::Receiver<Status>)> {
         let (sender, commands) = mpsc::channel(8);
         let (status, watched) = watch::channel(Status::inactive());
-        let file = MembershipFile::new(data, sealer.clone());
-        let mut this = Self { node, sealer, data: data.to_owned(), file, events, slot, status, part: None, commands };
-        match this.file.load()? {
-            Some(membership) if membership.stage == Stage::Member => this.resume(membership).await?,
-            Some(_) => this.forget()?, // it was founding or leaving
-            None => this.check_no_store()?,
-        }
+        let keys = Keys::new(opened);
+        let mut this = Self { node, keys, data: data.to_owned(), events, slot, status, part: None, commands };
+        this.go_on().await?;
+        this.tell_phase();
         Ok((this, sender, watched))
+    }
+
+    /// Goes on as what the node was, unless its data is locked.
+    pub(super) async fn go_on(&mut self) -> anyhow::Result<()> {
+        let Keys::Open(_) = &self.keys else {
+            self.slot.close(refusals::locked());
+            return Ok(());
+        };
+        match self.file()?.load()? {
+            Some(membership) if membership.stage == Stage::Member => self.resume(membership).await,
+            Some(_) => self.forget(), // it was founding or leaving
+            None => self.check_no_store(),
+        }
+    }
+
+    pub(super) fn file(&self) -> anyhow::Result<MembershipFile> {
+        Ok(MembershipFile::new(&self.data, self.keys.open()?.sealer()))
     }
 
     /// Goes on for ever, unless something fails that the node cannot do without.
@@ -122,6 +142,13 @@ impl Lifecycle {
                 Happened::Command(Command::Leave(request, reply)) => {
                     let _ = reply.send(self.leave(request).await);
                 }
+                Happened::Command(Command::Unlock(key, reply)) => {
+                    let _ = reply.send(self.unlock(key).await);
+                }
+                Happened::Command(Command::Rekey(request, reply)) => {
+                    let _ = reply.send(self.rekey(request).await);
+                }
+                Happened::Autolock => self.follow_autolock().await,
                 Happened::Told(membership) => self.learn(membership).await,
                 Happened::Connected => {}
                 Happened::Joined(Joined::Yes) => self.take_part(),
@@ -198,7 +225,7 @@ impl Lifecycle {
     async fn make_manager(&self, part: &Part, listener: TcpListener) -> anyhow::Result<ManagerPart> {
         let making = Making {
             directory: &self.data.join("store"),
-            sealer: self.sealer.clone(),
+            sealer: self.keys.open()?.sealer(),
             clock: Arc::clone(&self.node.clock),
             events: self.events.clone(),
             mesh: part.mesh.clone(),
@@ -240,7 +267,7 @@ impl Lifecycle {
             changed = true;
         }
         let roots_changed = !told.roots.is_empty() && told.roots != known.roots;
-        if changed && let Err(error) = self.file.save(known) {
+        if changed && let Err(error) = save(&self.keys, &self.data, known) {
             tracing::error!(error = &*error, "what managers there are cannot be saved");
         }
         // A new role, or new roots, come with a new certificate.
@@ -259,7 +286,9 @@ impl Lifecycle {
                 part.managers.set_own(None);
                 self.slot.close(refusals::worker());
                 manager.stop().await;
-                self.wipe_store()
+                self.wipe_store()?;
+                self.follow_autolock().await;
+                Ok(())
             }
             (_, manager) => {
                 part.manager = manager;
@@ -284,7 +313,7 @@ impl Lifecycle {
     /// The node is part of no cluster, and nothing of one is left on the disk.
     pub(super) fn forget(&mut self) -> anyhow::Result<()> {
         self.wipe_store()?;
-        self.file.remove()?;
+        MembershipFile::remove(&self.data)?;
         self.slot.close(refusals::not_in_cluster());
         Ok(())
     }
@@ -310,6 +339,10 @@ impl Lifecycle {
     }
 
     pub(super) fn tell_phase(&self) {
+        if matches!(self.keys, Keys::Locked(_)) {
+            self.status.send_replace(Status { phase: Phase::Locked, ..Status::inactive() });
+            return;
+        }
         let Some(part) = &self.part else {
             self.status.send_replace(Status::inactive());
             return;
@@ -327,6 +360,10 @@ impl Lifecycle {
     }
 }
 
+fn save(keys: &Keys, data: &Utf8Path, membership: &Membership) -> anyhow::Result<()> {
+    MembershipFile::new(data, keys.open()?.sealer()).save(membership)
+}
+
 pub(super) fn renew_at(own: &Own) -> Timestamp {
     let random = f64::from(*secretd_proto::id::NodeId::random().as_bytes().first().unwrap_or(&0)) / 255.0;
     own.validity.renew_at(random)
@@ -336,17 +373,17 @@ pub(super) fn renew_at(own: &Own) -> Timestamp {
 async fn next(part: &mut Option<Part>) -> Happened {
     let Some(part) = part else { return std::future::pending().await };
     let Part { news, agent, connected, manager, renew_at, .. } = part;
-    let (failed, joined) = match manager {
-        Some(ManagerPart { store, manager, joined, .. }) => {
+    let (failed, joined, locks) = match manager {
+        Some(ManagerPart { store, manager, joined, locks, .. }) => {
             let failed = async move {
                 tokio::select! {
                     failure = store.failed() => anyhow::Error::new(failure).context("the store has failed"),
                     ended = manager.ended() => ended.into(),
                 }
             };
-            (Some(failed), Some(joined))
+            (Some(failed), Some(joined), Some(locks))
         }
-        None => (None, None),
+        None => (None, None, None),
     };
     tokio::select! {
         told = news.recv() => match told {
@@ -359,6 +396,7 @@ async fn next(part: &mut Option<Part>) -> Happened {
             Err(error) => anyhow::anyhow!("the agent has panicked: {error}"),
         }),
         () = changed(Some(connected)) => Happened::Connected,
+        () = changed(locks) => Happened::Autolock,
         outcome = async {
             match joined {
                 Some(joined) => {

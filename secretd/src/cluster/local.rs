@@ -7,6 +7,8 @@ use secretd_manager::refusal::Refusal;
 use secretd_manager::{Caller, audit};
 use secretd_proto::v1;
 use secretd_proto::v1::local_server::{Local, LocalServer};
+use secretd_sealing::kek::KekStatus;
+use secretd_sealing::secret::KeyBytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tonic::{Request, Response};
@@ -110,7 +112,18 @@ impl Local for LocalService {
         Ok(Response::new(v1::LeaveClusterResponse {}))
     }
 
-    async fn unlock(&self, _: Request<v1::UnlockRequest>) -> Result<Response<v1::UnlockResponse>, tonic::Status> {
-        Err(Refusal::new(secretd_proto::code::Code::InvalidArgument, "the cluster is not locked").into())
+    async fn unlock(&self, request: Request<v1::UnlockRequest>) -> Result<Response<v1::UnlockResponse>, tonic::Status> {
+        let caller = Caller::of(request.extensions());
+        let key = KeyBytes::new(request.into_inner().key);
+        let outcome = self.ask(|reply| Command::Unlock(key, reply)).await;
+        audit::record(caller, "cluster.unlock", self.subject(), outcome)?;
+        Ok(Response::new(v1::UnlockResponse {}))
+    }
+
+    async fn rekey(&self, request: Request<v1::RekeyRequest>) -> Result<Response<v1::RekeyResponse>, tonic::Status> {
+        let caller = Caller::of(request.extensions());
+        let outcome = self.ask(|reply| Command::Rekey(request.into_inner(), reply)).await;
+        let KekStatus { source, secure, reason } = audit::record(caller, "node.rekey", self.subject(), outcome)?;
+        Ok(Response::new(v1::RekeyResponse { source: source.to_owned(), secure, reason: reason.to_owned() }))
     }
 }

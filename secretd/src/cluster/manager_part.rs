@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::credentials::Present;
+use super::keys::watch_autolock;
 use super::links::Mesh;
 use super::managers::{KnownManagers, OwnManager};
 use super::{listener, pipe};
@@ -35,6 +36,8 @@ pub(crate) struct ManagerPart {
     pub(crate) manager: Manager,
     pub(crate) own: OwnManager,
     pub(crate) joined: watch::Receiver<Joined>,
+    /// Autolock, and the number of the unlock key.
+    pub(crate) locks: watch::Receiver<(bool, u64)>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     joining: Option<AbortHandle>,
@@ -77,7 +80,9 @@ impl ManagerPart {
         tasks.spawn(listener::serve(listener, present, manager.door(), clock, stop.clone()));
         let own = OwnManager { node, address, store: store.clone(), pipe };
         let (_, joined) = watch::channel(Joined::Yes);
-        Ok(Self { store, manager, own, joined, stop, tasks, joining: None })
+        let (told, locks) = watch::channel((false, 0));
+        tasks.spawn(watch_autolock(store.clone(), told));
+        Ok(Self { store, manager, own, joined, locks, stop, tasks, joining: None })
     }
 
     /// Whether raft counts this manager among its members.

@@ -13,7 +13,9 @@ use secretd_sealing::at_rest::Sealer;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// What the file is, for the seal.
+/// The file's name in the data directory.
+const NAME: &str = "membership";
+/// What it is, for the seal.
 const KIND: &[u8] = b"secretd membership 1";
 
 /// How far it is with being a member.
@@ -64,7 +66,7 @@ pub(crate) struct MembershipFile {
 
 impl MembershipFile {
     pub(crate) fn new(data: &Utf8Path, sealer: Sealer) -> Self {
-        Self { path: data.join("membership"), sealer }
+        Self { path: data.join(NAME), sealer }
     }
 
     /// What was saved; `None` for a node that is part of no cluster.
@@ -96,12 +98,13 @@ impl MembershipFile {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub(crate) fn remove(&self) -> anyhow::Result<()> {
-        let removed = match fs::remove_file(&self.path) {
+    pub(crate) fn remove(data: &Utf8Path) -> anyhow::Result<()> {
+        let path = data.join(NAME);
+        let removed = match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => self.sync_directory(),
+            Ok(()) | Err(_) => sync(data),
         };
-        removed.with_context(|| self.path.to_string())
+        removed.with_context(|| path.to_string())
     }
 
     fn write(&self, sealed: &[u8]) -> io::Result<()> {
@@ -110,15 +113,12 @@ impl MembershipFile {
         file.write_all(sealed)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
-        self.sync_directory()
+        self.path.parent().map_or(Ok(()), sync)
     }
+}
 
-    fn sync_directory(&self) -> io::Result<()> {
-        match self.path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    }
+fn sync(directory: &Utf8Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -129,8 +129,8 @@ mod tests {
     fn what_is_saved_comes_back_and_damage_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let data = Utf8Path::from_path(directory.path()).unwrap();
-        let keys = secretd_sealing::node_keys::NodeKeys::open_or_create(data.join("keys").as_std_path()).unwrap();
-        let file = MembershipFile::new(data, keys.sealer());
+        let sealer = Sealer::new(&secretd_sealing::secret::Dek::generate().unwrap());
+        let file = MembershipFile::new(data, sealer);
         assert_eq!(file.load().unwrap(), None);
         let membership = Membership {
             cluster: ClusterId::from_random([1; 16]),
@@ -157,8 +157,8 @@ mod tests {
             fs::write(data.join("membership"), &bytes[..at]).unwrap();
             assert!(file.load().is_err(), "cut at {at}");
         }
-        file.remove().unwrap();
+        MembershipFile::remove(data).unwrap();
         assert_eq!(file.load().unwrap(), None);
-        file.remove().unwrap();
+        MembershipFile::remove(data).unwrap();
     }
 }

@@ -19,6 +19,15 @@ pub(crate) fn preparing() -> Refusal {
     Refusal::new(Code::NotManager, message)
 }
 
+pub(crate) fn locked() -> Refusal {
+    let message = "the cluster is encrypted and needs to be unlocked before it can be used: use \"sctl cluster unlock\" to unlock it";
+    Refusal::new(Code::Locked, message)
+}
+
+pub(crate) fn not_locked() -> Refusal {
+    Refusal::new(Code::NotRunning, "this node is not locked")
+}
+
 pub(crate) fn already_in_cluster() -> Refusal {
     let message =
         "this node is already part of a cluster: use \"sctl cluster leave\" to leave this cluster and join another one";

@@ -72,9 +72,10 @@ impl Lifecycle {
 
     /// The membership counts from now on.
     fn take(&mut self, membership: Membership) -> anyhow::Result<()> {
+        let file = self.file()?;
         let Some(part) = &mut self.part else { return Ok(()) };
         let own = Own::of(&membership, &self.node.clock)?;
-        self.file.save(&membership)?;
+        file.save(&membership)?;
         part.renew_at = renew_at(&own);
         part.mesh.renew(own);
         part.membership = membership;

@@ -15,6 +15,8 @@ pub(crate) enum Phase {
     Pending,
     /// Part of a cluster.
     Active,
+    /// It waits for the unlock key, or for its passphrase.
+    Locked,
 }
 
 impl Phase {
@@ -23,6 +25,7 @@ impl Phase {
             Self::Inactive => "inactive",
             Self::Pending => "pending",
             Self::Active => "active",
+            Self::Locked => "locked",
         }
     }
 }

@@ -7,6 +7,7 @@ use secretd_proto::v1::{InitClusterRequest, node};
 use serde_json::json;
 
 use super::settings::Settings;
+use super::unlock_key;
 use crate::cmd::Context;
 use crate::failure::Failure;
 use crate::output;
@@ -20,6 +21,9 @@ pub(crate) struct Init {
     /// Where other nodes reach this one: ip|interface, with :port if wanted; needed where the node has more than one address
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     advertise_addr: String,
+    /// Have managers wait for an unlock key when they start; it is printed
+    #[arg(long)]
+    autolock: bool,
     /// Whether this node takes tasks: active, pause or drain
     #[arg(long, value_name = "AVAILABILITY", default_value = "active", value_parser = availability::parse)]
     availability: node::Availability,
@@ -31,29 +35,31 @@ pub(crate) struct Init {
 }
 
 pub(crate) async fn run(context: &Context, args: Init) -> Result<u8, Failure> {
+    let mut spec = args.settings.spec();
+    spec.autolock = args.autolock;
     let request = InitClusterRequest {
         advertise: args.advertise_addr,
         listen: args.listen_addr,
-        spec: Some(args.settings.spec()),
+        spec: Some(spec),
         availability: args.availability.into(),
         ..InitClusterRequest::default()
     };
     let mut local = context.host.local_within(START).await?;
     let cluster = local.init_cluster(request).await?.into_inner();
     let mut plain = format!("Cluster initialized: current node ({}) is now a manager.", cluster.node_id);
-    if cluster.address.is_empty() {
-        // It was founded without an address that others could come to.
-    } else {
-        plain += &format!(
-            "\n\nTo add a worker to this cluster, run the following command:\n\n    sctl cluster join --token {} {}\n\nTo add a manager to this cluster, run 'sctl cluster join-token manager' and follow the instructions.",
-            cluster.worker_token, cluster.address
-        );
+    plain += &format!(
+        "\n\nTo add a worker to this cluster, run the following command:\n\n    sctl cluster join --token {} {}\n\nTo add a manager to this cluster, run 'sctl cluster join-token manager' and follow the instructions.",
+        cluster.worker_token, cluster.address
+    );
+    if !cluster.unlock_key.is_empty() {
+        plain += &format!("\n\n{}", unlock_key::advice(&cluster.unlock_key));
     }
     let value = json!({
         "ID": cluster.cluster_id,
         "NodeID": cluster.node_id,
         "Address": cluster.address,
         "WorkerToken": cluster.worker_token,
+        "UnlockKey": cluster.unlock_key,
     });
     output::bytes(context.format.object(&plain, &value)?.as_bytes())?;
     Ok(0)

@@ -37,7 +37,7 @@ pub(crate) struct Join {
 
 pub(crate) async fn run(context: &Context, args: Join) -> Result<u8, Failure> {
     let token = match args.token.as_str() {
-        "-" => input::line("the join token")?,
+        "-" => input::line("the join token")?.to_string(),
         token => token.to_owned(),
     };
     let request = JoinClusterRequest {

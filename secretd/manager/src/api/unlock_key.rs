@@ -45,7 +45,7 @@ pub(super) async fn get(
 }
 
 /// The keys with a new unlock key, or with none.
-pub(super) fn switched(keys: ClusterKeys, on: bool) -> Result<ClusterKeys, Refusal> {
+pub(crate) fn switched(keys: ClusterKeys, on: bool) -> Result<ClusterKeys, Refusal> {
     let unlock = match on {
         true => {
             let key = Dek::generate().map_err(|error| Refusal::new(Code::Internal, error))?;
@@ -57,6 +57,6 @@ pub(super) fn switched(keys: ClusterKeys, on: bool) -> Result<ClusterKeys, Refus
 }
 
 /// The key as operators keep it.
-pub(super) fn shown(key: &KeyBytes) -> String {
+pub fn shown(key: &KeyBytes) -> String {
     UnlockKey::from_bytes(key.expose()).map(|key| key.expose_text()).unwrap_or_default()
 }

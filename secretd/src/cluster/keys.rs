@@ -1,0 +1,175 @@
+//! The node's keys at rest, locked or open, and what operators do with them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use secretd_manager::refusal::Refusal;
+use secretd_proto::code::Code;
+use secretd_proto::v1;
+use secretd_proto::v1::rekey_request::Source as Wanted;
+use secretd_sealing::kek::{KekStatus, Source};
+use secretd_sealing::node_keys::{LockedKeys, NodeKeys, NodeKeysError, Opened};
+use secretd_sealing::secret::KeyBytes;
+use secretd_sealing::unlock_key::UnlockKey;
+use secretd_store::Store;
+use tokio::sync::watch;
+
+use super::lifecycle::Lifecycle;
+use super::refusals;
+use crate::credential;
+
+/// The node's keys.
+#[derive(Debug)]
+pub(crate) enum Keys {
+    Open(NodeKeys),
+    /// `None` for the moment in which they are being opened.
+    Locked(Option<LockedKeys>),
+}
+
+impl Keys {
+    pub(crate) fn new(opened: Opened) -> Self {
+        match opened {
+            Opened::Open(keys) => Self::Open(keys),
+            Opened::Locked(locked) => Self::Locked(Some(locked)),
+        }
+    }
+
+    pub(crate) fn open(&self) -> anyhow::Result<&NodeKeys> {
+        match self {
+            Self::Open(keys) => Ok(keys),
+            Self::Locked(_) => anyhow::bail!("the node's data is locked"),
+        }
+    }
+}
+
+impl Lifecycle {
+    pub(super) async fn unlock(&mut self, key: KeyBytes) -> Result<(), Refusal> {
+        let Keys::Locked(locked) = &mut self.keys else { return Err(refusals::not_locked()) };
+        let Some(locked) = locked.take() else { return Err(refusals::locked()) };
+        // A passphrase is stretched for a while.
+        let unlocked = tokio::task::spawn_blocking(move || locked.unlock(&key)).await;
+        match unlocked.context("opening the keys").map_err(|error| refusals::failed(&error))? {
+            Ok(keys) => self.keys = Keys::Open(keys),
+            Err((error, locked)) => {
+                self.keys = Keys::Locked(Some(locked));
+                let message = format!("this node could not be unlocked: {error}");
+                return Err(Refusal::new(Code::PermissionDenied, message));
+            }
+        }
+        self.slot.close(refusals::not_in_cluster());
+        self.tell_kek();
+        self.go_on().await.map_err(|error| refusals::failed(&error))?;
+        // The unlock key may have been changed while this manager was off.
+        self.follow_autolock().await;
+        Ok(())
+    }
+
+    pub(super) async fn rekey(&mut self, request: v1::RekeyRequest) -> Result<KekStatus, Refusal> {
+        let source = match request.source {
+            Some(Wanted::File(_)) => self.without_own(),
+            Some(Wanted::Passphrase(passphrase)) => Source::Passphrase(KeyBytes::new(passphrase)),
+            Some(Wanted::Credential(_)) => {
+                let credential = credential::read().map_err(|error| refusals::failed(&error))?;
+                let missing = "systemd has handed over no credential `secretd-kek`: add LoadCredentialEncrypted=secretd-kek:FILE to the unit, and start secretd again";
+                Source::Credential(credential.ok_or_else(|| Refusal::new(Code::Unsupported, missing))?)
+            }
+            None => return Err(refusals::invalid("no source is given")),
+        };
+        self.rewrap(source).await?;
+        let keys = self.keys.open().map_err(|error| refusals::failed(&error))?;
+        Ok(keys.status())
+    }
+
+    /// Brings the keys in line with the cluster's autolock. A node with a source of its own keeps it.
+    pub(super) async fn follow_autolock(&mut self) {
+        let Ok(keys) = self.keys.open() else { return };
+        let (by_file, version) = (keys.is_by_file(), keys.unlock_version());
+        if !by_file && version.is_none() {
+            return;
+        }
+        let wanted = self.without_own();
+        let changes = match &wanted {
+            Source::UnlockKey(_, wanted) => version != Some(*wanted),
+            Source::File | Source::Passphrase(_) | Source::Credential(_) => !by_file,
+        };
+        if changes && let Err(refusal) = self.rewrap(wanted).await {
+            tracing::error!(reason = refusal.message, "the node's data key cannot be wrapped as the cluster wants it");
+        }
+    }
+
+    /// What wraps the data key of a node that has no source of its own.
+    fn without_own(&self) -> Source {
+        let store = self.part.as_ref().and_then(|part| part.manager.as_ref()).map(|manager| manager.store.clone());
+        let record = store.and_then(|store| store.view().cluster_record().cloned());
+        let record = record.filter(|record| record.cluster.spec.autolock);
+        let key = record.and_then(|record| {
+            let key = UnlockKey::from_bytes(record.keys.unlock.as_ref()?.expose())?;
+            Some(Source::UnlockKey(key, record.keys.unlock_version))
+        });
+        key.unwrap_or(Source::File)
+    }
+
+    async fn rewrap(&mut self, source: Source) -> Result<(), Refusal> {
+        if matches!(self.keys, Keys::Locked(_)) {
+            return Err(refusals::locked());
+        }
+        let Keys::Open(mut keys) = std::mem::replace(&mut self.keys, Keys::Locked(None)) else {
+            return Err(refusals::locked());
+        };
+        let wrapped = tokio::task::spawn_blocking(move || {
+            let outcome = keys.rewrap(&source);
+            (keys, outcome)
+        });
+        let (keys, outcome) = wrapped.await.map_err(|error| refusals::failed(&error.into()))?;
+        self.keys = Keys::Open(keys);
+        self.tell_kek();
+        if let Err(error) = outcome {
+            let by_caller = matches!(error, NodeKeysError::Source(_));
+            return Err(if by_caller { refusals::invalid(error) } else { refusals::failed(&error.into()) });
+        }
+        tracing::info!(
+            source = self.keys.open().map(|keys| keys.status().source).unwrap_or_default(),
+            "the node's data key is wrapped anew"
+        );
+        Ok(())
+    }
+
+    /// What the node says of its keys.
+    pub(super) fn tell_kek(&self) {
+        if let Ok(keys) = self.keys.open() {
+            self.node.kek.send_replace(Some(keys.status()));
+        }
+    }
+}
+
+/// Tells when the cluster's autolock, or its unlock key, is another one.
+pub(crate) async fn watch_autolock(store: Store, told: watch::Sender<(bool, u64)>) {
+    loop {
+        let (view, mut changes) = store.view_and_watch();
+        let tell = |view: &secretd_store::View| {
+            let Some(record) = view.cluster_record() else { return };
+            let now = (record.cluster.spec.autolock, record.keys.unlock_version);
+            told.send_if_modified(|known| std::mem::replace(known, now) != now);
+        };
+        tell(&view);
+        let mut seen = false;
+        while let Some(change) = changes.next().await {
+            seen = true;
+            tell(&change.view);
+        }
+        if !seen && store.replica().is_none_or(|replica| replica.has_stopped()) {
+            return;
+        }
+    }
+}
+
+/// For the node's description before its keys are open.
+pub(crate) fn status_of(opened: &Opened) -> Option<KekStatus> {
+    match opened {
+        Opened::Open(keys) => Some(keys.status()),
+        Opened::Locked(_) => None,
+    }
+}
+
+/// Clones of the arc are the same sender.
+pub(crate) type KekWatch = Arc<watch::Sender<Option<KekStatus>>>;
