@@ -1,4 +1,5 @@
 # make demo   builds, starts a node in a sandbox, runs the main job on a real PostgreSQL, cleans up
+# make demo-cluster  three managers and two workers: deploys, kills the leader while a client writes, prints what happened
 # make test   builds and runs every check and test
 # make bench  measures, and prints ratios to what the machine itself does and to Docker Swarm
 # make deb    builds a Debian package; make install copies the same files below DESTDIR
@@ -9,7 +10,7 @@ KERNEL := $(TARGET)/kernel
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: build demo test bench deb install check clean
+.PHONY: build demo demo-cluster test bench deb install check clean
 
 build:
 	@tests/prepare.sh build
@@ -22,6 +23,10 @@ $(POSTGRES): tests/images/postgres/build.sh tests/images/postgres/entrypoint.sh
 
 demo: build $(POSTGRES)
 	tests/demo.sh $(TARGET)/release $(POSTGRES)
+
+demo-cluster: build
+	@tests/prepare.sh test
+	tests/demo-cluster.sh $(TARGET)/release
 
 check:
 	cargo fmt --all --check

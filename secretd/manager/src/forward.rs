@@ -107,7 +107,7 @@ fn was_unreached(error: &tonic::transport::Error) -> bool {
 }
 
 fn unanswered(leader: &Member, error: &tonic::transport::Error, was_sent: bool) -> Refusal {
-    tracing::info!(%leader, error = error as &dyn std::error::Error, "the leader has not answered");
+    tracing::debug!(%leader, error = error as &dyn std::error::Error, "the leader has not answered");
     let message = if was_sent {
         format!(
             "manager {leader}, which leads, has not answered: whether a change was made is not known: look, and repeat it"

@@ -1,0 +1,152 @@
+#!/bin/sh
+# Three managers and two workers on one machine, and what happens when the leader is killed while a client writes:
+# demo-cluster.sh BINARIES
+# Each node has a network namespace of its own. Everything ends and is removed with the script, however it ends.
+set -eu
+
+bin=$(cd "$1" && pwd)
+
+if [ "$(id -u)" != 0 ]; then
+    echo "demo-cluster: root is needed, to make namespaces, mounts and control groups" >&2
+    exit 1
+fi
+if [ "${DEMO_SANDBOX-}" != yes ]; then
+    # Processes, mounts and networks live in namespaces: they are gone when the script is.
+    work=$(mktemp -d /tmp/secretd-demo-XXXXXX)
+    cgroup=/secretd-demo-$$
+    trap 'rm -rf "$work"; find /sys/fs/cgroup -depth -type d -path "*$cgroup*" -exec rmdir {} + 2>/dev/null || true' EXIT
+    trap 'exit 1' INT TERM
+    DEMO_SANDBOX=yes DEMO_WORK=$work DEMO_CGROUP=$cgroup \
+        unshare --pid --mount --net --uts --mount-proc --fork --kill-child=KILL --propagation=private -- "$0" "$bin"
+    exit
+fi
+
+bold=''
+plain=''
+if [ -t 1 ]; then
+    bold=$(printf '\033[1m')
+    plain=$(printf '\033[0m')
+fi
+step() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
+fail() {
+    echo "demo-cluster: $*" >&2
+    tail -n 15 "$DEMO_WORK"/*/log >&2
+    exit 1
+}
+# on N COMMAND...: runs it as if on node N, and shows it.
+on() {
+    number=$1
+    shift
+    printf '%sn%s# %s%s\n' "$bold" "$number" "$*" "$plain"
+    quietly "$number" "$@" || fail "it has failed: $*"
+}
+quietly() {
+    number=$1
+    shift
+    SCTL_HOST=unix://$DEMO_WORK/n$number/run/control.sock "$@"
+}
+# until DESCRIPTION COMMAND...: repeats a command until it succeeds; sctl itself takes its time.
+until_true() {
+    what=$1
+    shift
+    end=$(($(date +%s) + 60))
+    until "$@"; do
+        [ "$(date +%s)" -lt $end ] || fail "it has not come about: $what"
+    done
+}
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+
+PATH=$bin:$PATH
+cd "$DEMO_WORK"
+ip link set lo up
+ip link add br0 type bridge
+ip link set br0 up
+
+step 'Five nodes, each with a network of its own, on one bridge'
+mkdir -p root/bin root/tmp root/etc root/proc root/sys root/dev root/run
+cp "$(command -v busybox)" root/bin/busybox
+for applet in sh sleep cat hostname date; do ln -s busybox "root/bin/$applet"; done
+tar -C root -cf busybox.tar .
+for n in 1 2 3 4 5; do
+    mkdir -p "n$n/data" "n$n/run"
+    unshare --net --uts -- sh -c "
+        hostname n$n
+        sleep infinity &
+        echo \$! >$DEMO_WORK/n$n/net # it holds the network while secretd is gone
+        echo ready >$DEMO_WORK/n$n/made
+        while [ ! -e $DEMO_WORK/n$n/wired ]; do read -r _ <$DEMO_WORK/n$n/wait || true; done
+        ip link set lo up && ip addr add 10.78.0.$n/24 dev eth0 && ip link set eth0 up
+        exec secretd --data-dir $DEMO_WORK/n$n/data --run-dir $DEMO_WORK/n$n/run --cgroup-parent $DEMO_CGROUP-$n
+    " >"n$n/log" 2>&1 &
+    echo $! >"n$n/pid"
+    mkfifo "n$n/wait" 2>/dev/null || true
+done
+for n in 1 2 3 4 5; do
+    until_true "n$n has a network" test -e "n$n/made"
+    ip link add "v$n" type veth peer name eth0 netns "$(cat "n$n/pid")"
+    ip link set "v$n" master br0 up
+    touch "n$n/wired"
+    echo go >"n$n/wait"
+done
+
+step 'Three managers and two workers become a cluster'
+on 1 sctl cluster init
+for n in 2 3; do on $n sctl cluster join --token "$(quietly 1 sctl cluster join-token -q manager)" 10.78.0.1; done
+for n in 4 5; do on $n sctl cluster join --token "$(quietly 1 sctl cluster join-token -q worker)" 10.78.0.2; done
+on 4 sctl info --format '{{.Cluster.LocalNodeState}}, control available: {{.Cluster.ControlAvailable}}'
+on 2 sctl node ls
+
+step 'A secret and a service, through managers that do not lead'
+for n in 1 2 3 4 5; do quietly $n sctl image import --tag busybox:1 busybox.tar >/dev/null; done
+printf '%sn2# echo hunter2 | sctl secret create psql-pw -%s\n' "$bold" "$plain"
+echo hunter2 | quietly 2 sctl secret create psql-pw -
+on 3 sctl service create --name app --replicas 6 --secret psql-pw --stop-signal KILL --update-monitor 0s --quiet \
+    busybox:1 sleep 100000
+on 2 sctl service ps app --format 'table {{.Name}} {{.Node}} {{.CurrentState}}'
+on 2 sctl exec app.4 cat /run/secrets/psql-pw
+
+step 'The leader is killed while a client writes through another manager'
+client() {
+    count=0
+    while [ ! -e stop ]; do
+        before=$(milliseconds)
+        echo "$count" | quietly 2 sctl secret create "w$count" - >>written 2>>refused && echo "w$count" >>acknowledged
+        echo "$(($(milliseconds) - before))" >>took
+        count=$((count + 1))
+    done
+}
+: >acknowledged
+: >refused
+client &
+client=$!
+until_true 'the client has written' sh -c '[ $(wc -l <acknowledged) -ge 20 ]'
+kill -9 "$(cat n1/pid)"
+killed=$(wc -l <acknowledged)
+echo "n1, which led, is gone after $killed writes that were acknowledged"
+until_true 'the client writes again' sh -c "[ \$(wc -l <acknowledged) -ge $((killed + 40)) ]"
+touch stop
+wait $client
+longest=$(sort -n took | tail -n 1)
+echo "writes acknowledged: $(wc -l <acknowledged), refused: $(wc -l <refused), the longest took $longest ms"
+
+step 'Nothing that was acknowledged is lost'
+quietly 3 sctl secret ls --format '{{.Name}}' | sort >there
+sort acknowledged >wanted
+lost=$(comm -23 wanted there | wc -l)
+echo "acknowledged: $(wc -l <wanted), lost: $lost"
+[ "$lost" = 0 ] || fail "$lost writes are lost"
+
+step 'What ran on n1 runs elsewhere'
+runs() { quietly 2 sctl service ps app -f desired-state=running --format '{{.Node}} {{.CurrentState}}' | grep ' Running'; }
+elsewhere() { [ "$(runs | wc -l)" = 6 ] && ! runs | grep -q '^n1 '; }
+until_true 'six tasks run on the other nodes' elsewhere
+on 2 sctl node ls
+on 2 sctl service ps app -f desired-state=running --format 'table {{.Name}} {{.Node}} {{.CurrentState}}'
+
+step 'n1 comes back, catches up, and ends its old containers'
+nsenter --target "$(cat n1/net)" --net --uts -- \
+    secretd --data-dir "$DEMO_WORK/n1/data" --run-dir "$DEMO_WORK/n1/run" --cgroup-parent "$DEMO_CGROUP-1" >>n1/log 2>&1 &
+same() { [ "$(quietly 1 sctl secret ls -q 2>/dev/null | wc -l)" = "$(wc -l <there)" ]; }
+until_true 'n1 answers with everything' same
+on 1 sctl node ls
+printf '\nDone: %s writes acknowledged, none lost; the longest took %s ms.\n' "$(wc -l <wanted)" "$longest"
