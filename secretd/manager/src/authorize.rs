@@ -79,3 +79,115 @@ fn is_manager(caller: &Caller, view: &View) -> Result<(), Refusal> {
         None => is_member(caller, view),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::sync::Arc;
+
+    use expect_test::expect_file;
+    use secretd_ca::Authority;
+    use secretd_core::fake::clock::FakeClock;
+    use secretd_core::node::{Availability, ClusterSpec, NodeDescription};
+    use secretd_core::seam::clock::Clock;
+    use secretd_proto::id::{ClusterId, NodeId};
+    use secretd_store::{Op, Store};
+
+    use super::*;
+    use crate::found::{Founder, found, new_node};
+
+    /// Every call that there is, as the .proto files say.
+    fn calls() -> Vec<(String, String)> {
+        let files = [
+            include_str!("../../../proto/proto/secretd/v1/admission.proto"),
+            include_str!("../../../proto/proto/secretd/v1/control.proto"),
+            include_str!("../../../proto/proto/secretd/v1/dispatcher.proto"),
+            include_str!("../../../proto/proto/secretd/v1/raft.proto"),
+        ];
+        let mut calls = Vec::new();
+        for file in files {
+            let mut service = String::new();
+            for line in file.lines() {
+                let mut words = line.split([' ', '(']).filter(|word| !word.is_empty());
+                match (words.next(), words.next()) {
+                    (Some("service"), Some(name)) => service = name.to_owned(),
+                    (Some("rpc"), Some(name)) => calls.push((service.clone(), name.to_owned())),
+                    _ => {}
+                }
+            }
+        }
+        calls
+    }
+
+    /// A cluster of a manager (1) and a worker (2).
+    async fn view() -> View {
+        let clock: Arc<dyn Clock> = Arc::new(FakeClock::default());
+        let store = Store::in_memory(Arc::clone(&clock)).await;
+        let cluster = ClusterId::from_random([1; 16]);
+        let founder = Founder {
+            node: id(1),
+            address: String::new(),
+            description: NodeDescription::default(),
+            availability: Availability::Active,
+        };
+        let authority = Authority::generate(cluster, clock.now()).unwrap();
+        found(&store, cluster, &authority, ClusterSpec::default(), founder).await.unwrap();
+        let worker = new_node(id(2), String::new(), NodeDescription::default(), Availability::Active, false);
+        store.propose(vec![Op::PutNode { node: worker }]).await.unwrap();
+        store.view()
+    }
+
+    fn id(n: u8) -> NodeId {
+        NodeId::from_random([n; 16])
+    }
+
+    #[tokio::test]
+    async fn every_caller_may_make_the_calls_of_the_table_and_no_other() {
+        use NodeRole::{Manager, Worker};
+        use OperatorRole::{Admin, Viewer};
+        let node = |n, role, expired| Caller::Node { id: id(n), role, expired };
+        let operator = |role, expired| Caller::Operator { name: "mia".to_owned(), role, expired };
+        let callers = [
+            ("local", Caller::Local { uid: 0, pid: None }),
+            ("manager", node(1, Manager, false)),
+            ("manager, expired", node(1, Manager, true)),
+            ("worker", node(2, Worker, false)),
+            ("worker, expired", node(2, Worker, true)),
+            ("worker that was a manager", node(2, Manager, false)),
+            ("removed node", node(3, Worker, false)),
+            ("removed manager", node(3, Manager, false)),
+            ("removed node, expired", node(3, Worker, true)),
+            ("admin", operator(Admin, false)),
+            ("admin, expired", operator(Admin, true)),
+            ("viewer", operator(Viewer, false)),
+            ("viewer, expired", operator(Viewer, true)),
+            ("nobody", Caller::Anonymous),
+        ];
+        let view = view().await;
+        let mut table = String::new();
+        for (service, method) in calls() {
+            let path = format!("/secretd.v1.{service}/{method}");
+            let may = callers.iter().filter(|(_, caller)| authorize(&path, caller, &view).is_ok());
+            let may: Vec<&str> = may.map(|(name, _)| *name).collect();
+            writeln!(table, "{service}.{method}: {}", may.join("; ")).unwrap();
+        }
+        expect_file!["authorize/table.txt"].assert_eq(&table);
+    }
+
+    #[tokio::test]
+    async fn calls_that_do_not_exist_are_nobodys_but_the_services() {
+        let view = view().await;
+        let node = Caller::Node { id: id(1), role: NodeRole::Manager, expired: false };
+        for path in ["", "/", "/secretd.v1.Local/InitCluster", "/other/Get", "/secretd.v1.Images/List"] {
+            assert!(authorize(path, &node, &view).is_err(), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn removed_node_is_told_so() {
+        let view = view().await;
+        let gone = Caller::Node { id: id(3), role: NodeRole::Worker, expired: false };
+        let refusal = authorize("/secretd.v1.Dispatcher/Session", &gone, &view).unwrap_err();
+        assert_eq!(refusal.code, Code::NodeRemoved);
+    }
+}
