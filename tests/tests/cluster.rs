@@ -117,6 +117,45 @@ fn without_a_majority_calls_say_what_is_missing_and_containers_go_on() -> Result
 }
 
 #[test]
+fn survivor_of_a_lost_majority_goes_on_alone_when_it_is_told_to() -> Result<()> {
+    let mut lab = Lab::cluster(3, 1)?;
+    lab.node(1).ok_with(&["secret", "create", "kept", "-"], b"x")?;
+    create(lab.node(1), "app", "4", &["--secret", "kept"])?;
+    let early = lab.node(1).refused(4, &["cluster", "init", "--force-new-cluster"], b"")?;
+    ensure!(early.contains("a majority of the managers answers"), "{early}");
+    let worker = lab.node(4).refused(1, &["cluster", "init", "--force-new-cluster"], b"")?;
+    ensure!(worker.contains("this node is not a cluster manager"), "{worker}");
+    for lost in [1, 2] {
+        lab.node_mut(lost).kill_daemon()?;
+    }
+
+    let told = lab.node(3).ok(&["cluster", "init", "--force-new-cluster"])?;
+
+    ensure!(told.contains("is now a manager"), "{told}");
+    ensure!(lab.node(3).ok(&["secret", "ls", "--format", "{{.Name}}"])? == "kept");
+    lab.node(3).ok_with(&["secret", "create", "after", "-"], b"x")?;
+    let rows = lab.node(3).ok(&["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"])?;
+    ensure!(rows == "n1 \nn2 \nn3 Leader\nn4 ", "{rows}");
+    // What ran on the lost managers runs where there are nodes.
+    until("four tasks run on n3 and n4", || {
+        let nodes = where_it_runs(lab.node(3), "app")?;
+        Ok((nodes.len() == 4 && nodes.iter().all(|node| node == "n3" || node == "n4")).then_some(()))
+    })?;
+    ensure!(lab.node(3).ok(&["exec", "app.1", "cat", "/run/secrets/kept"])? == "x");
+
+    // It is that manager's cluster after a restart too, and those that were lost come in as new nodes.
+    lab.node_mut(3).stop_daemon()?;
+    lab.node_mut(3).start_daemon()?;
+    lab.node(3).ok(&["secret", "ls"])?;
+    lab.node_mut(1).start_daemon()?;
+    lab.node(1).ok(&["cluster", "leave", "--force"])?;
+    let token = lab.node(3).ok(&["cluster", "join-token", "-q", "manager"])?;
+    lab.node(1).ok(&["cluster", "join", "--token", &token, lab.address(3)])?;
+    until_shown(lab.node(1), &["secret", "ls", "-q"], |ids| ids.lines().count() == 2)?;
+    Ok(())
+}
+
+#[test]
 fn manager_cut_off_hears_of_everything_when_it_is_back() -> Result<()> {
     let lab = Lab::cluster(3, 0)?;
     let cut = lab.leader(1)?;

@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use secretd_ca::{Authority, Identity, JoinToken, NodeKey, NodeRole, Subject, TokenSecret};
+use secretd_ca::{Authority, CertificateDer, Identity, JoinToken, NodeKey, NodeRole, RootDigest, Subject, TokenSecret};
 use secretd_core::node::{Availability, ClusterSpec};
 use secretd_manager::found::{Founder, check_spec, found, shown};
 use secretd_manager::refusal::Refusal;
 use secretd_proto::code::Code;
 use secretd_proto::id::{ClusterId, NodeId};
 use secretd_proto::v1;
+use secretd_store::ClusterRecord;
 use tokio::net::TcpListener;
 
 use super::keys::Keys;
@@ -20,6 +21,9 @@ use super::{address, listener, refusals};
 
 impl Lifecycle {
     pub(super) async fn init(&mut self, request: v1::InitClusterRequest) -> Result<v1::InitClusterResponse, Refusal> {
+        if request.force_new_cluster {
+            return self.go_on_alone().await;
+        }
         self.check_free()?;
         let spec = request.spec.map_or_else(|| Ok(ClusterSpec::default()), ClusterSpec::try_from);
         let spec = spec.map_err(refusals::invalid)?;
@@ -78,15 +82,11 @@ impl Lifecycle {
         part.membership = membership.clone();
         self.file().and_then(|file| file.save(&membership)).map_err(failed)?;
         let record = store.view().cluster_record().cloned().ok_or_else(refusals::not_part)?;
-        let token = |secret: &[u8]| {
-            let secret = TokenSecret::from_bytes(secret.try_into().unwrap_or_default());
-            JoinToken { root: authority.digest(), secret }.expose()
-        };
         Ok(v1::InitClusterResponse {
             cluster_id: cluster.to_string(),
             node_id: node.to_string(),
             unlock_key: record.keys.unlock.as_deref().map(shown).unwrap_or_default(),
-            worker_token: token(record.keys.worker.secret.expose()),
+            worker_token: worker_token(&record).map_err(failed)?,
             address: address.to_string(),
         })
     }
@@ -112,6 +112,14 @@ impl Lifecycle {
             tracing::error!(error = &*error, "what is left of an attempt cannot be removed");
         }
     }
+}
+
+/// The token with which workers join.
+pub(super) fn worker_token(record: &ClusterRecord) -> anyhow::Result<String> {
+    let root = record.cluster.roots.first().context("the cluster has no root")?;
+    let secret = record.keys.worker.secret.expose().try_into().context("the join secret")?;
+    let root = RootDigest::of(&CertificateDer::from(root.clone()));
+    Ok(JoinToken { root, secret: TokenSecret::from_bytes(secret) }.expose())
 }
 
 pub(super) fn availability(wire: i32) -> Result<Availability, Refusal> {

@@ -186,7 +186,7 @@ impl Lifecycle {
         self.begin(membership, listener).await
     }
 
-    async fn bind(&self, membership: &Membership) -> anyhow::Result<TcpListener> {
+    pub(super) async fn bind(&self, membership: &Membership) -> anyhow::Result<TcpListener> {
         let listen = membership.listen;
         listener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))
     }

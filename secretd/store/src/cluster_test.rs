@@ -278,3 +278,39 @@ async fn a_restarted_manager_goes_on_where_it_was() {
     let version = SecretVersion(1);
     assert!(again.store.view().payload_length(&secret_id(1), version).is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn survivor_goes_on_alone_with_all_that_its_log_has() {
+    let net = Arc::new(Net::default());
+    let mut managers = cluster(&net, 3).await;
+    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+    until(&managers[2].store, |view| view.secret(&secret_id(1)).is_some()).await;
+    let Manager { _guard, path, store } = managers.remove(2);
+    let member_before = store.replica().unwrap().member_id();
+    net.cut(1);
+    net.cut(2);
+    store.shutdown().await;
+
+    Store::make_alone(&path, sealer(), member(3)).await.unwrap();
+    let alone = start(&net, 3, _guard, path).await;
+
+    assert_eq!((alone.id(), alone.store.leads()), (member_before, true));
+    assert!(alone.store.payload(secret_id(1), 1).await.unwrap().is_some());
+    alone.store.propose(vec![create_secret(2, "b", 5)]).await.unwrap();
+    let members = alone.store.replica().unwrap().members();
+    assert_eq!(members.iter().map(|status| status.member.node).collect::<Vec<_>>(), [node_id(3)]);
+    // A member that joins it gets everything.
+    let new = manager(&net, 4).await;
+    alone.store.replica().unwrap().add_member(new.id(), member(4)).await.unwrap();
+    until(&new.store, |view| view.secret(&secret_id(2)).is_some()).await;
+}
+
+#[tokio::test]
+async fn store_of_no_cluster_cannot_go_on_alone() {
+    let (_guard, path) = directory();
+    Store::open(&path, sealer(), clock(), Arc::new(crate::peers::NoPeers)).await.unwrap().shutdown().await;
+
+    let refused = Store::make_alone(&path, sealer(), member(1)).await.unwrap_err();
+
+    assert!(matches!(refused, crate::AloneError::Empty), "{refused}");
+}

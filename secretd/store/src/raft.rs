@@ -6,6 +6,7 @@
 //! that all of it runs on), [`reclaim`] and [`ballast`] (a full disk), [`proposer`] (the seam's implementation).
 
 pub(crate) mod actor;
+pub(crate) mod alone;
 mod ballast;
 pub(crate) mod config;
 mod log;

@@ -12,9 +12,10 @@ use secretd_sealing::at_rest::Sealer;
 use crate::engine::{Engine, OpenError};
 use crate::failure::StorageFailure;
 use crate::op::Op;
-use crate::peers::Peers;
+use crate::peers::{Member, Peers};
 use crate::proposer::{ProposeError, Proposer, ReadError};
 use crate::raft::actor;
+use crate::raft::alone::{AloneError, make_alone};
 use crate::raft::proposer::RaftProposer;
 use crate::replica::Replica;
 use crate::view::View;
@@ -48,6 +49,18 @@ impl Store {
         let stopped = |_| OpenError::Thread(std::io::Error::other("it stopped"));
         let engine = tokio::task::spawn_blocking(move || Engine::open(&path, sealer)).await.map_err(stopped)??;
         Self::open_on(engine, clock, peers).await
+    }
+
+    /// Makes the store in `dir`, which must be closed, that of the only manager `own`: the way out when the majority of
+    /// managers is lost. What its log has counts from then on, whether or not the others have agreed to it; the others must
+    /// not go on with theirs.
+    ///
+    /// # Errors
+    /// See [`AloneError`]; nothing is changed then.
+    pub async fn make_alone(dir: &Utf8Path, sealer: Sealer, own: Member) -> Result<(), AloneError> {
+        let path = dir.to_owned();
+        let made = tokio::task::spawn_blocking(move || make_alone(&path, sealer, own)).await;
+        made.map_err(|_| OpenError::Thread(std::io::Error::other("it stopped")))?
     }
 
     pub(crate) async fn open_on(

@@ -27,6 +27,10 @@ pub(crate) struct Init {
     /// Whether this node takes tasks: active, pause or drain
     #[arg(long, value_name = "AVAILABILITY", default_value = "active", value_parser = availability::parse)]
     availability: node::Availability,
+    /// When the majority of the managers is lost: go on with this one alone, and with all that it knows. The others must
+    /// not be started again before 'sctl cluster leave --force' on each
+    #[arg(long, conflicts_with_all = ["advertise_addr", "listen_addr", "autolock", "cert_expiry", "dispatcher_heartbeat", "task_history_limit"])]
+    force_new_cluster: bool,
     /// Where this node listens: ip|interface, with :port if wanted; every address and port 7377 unless given
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     listen_addr: String,
@@ -42,7 +46,7 @@ pub(crate) async fn run(context: &Context, args: Init) -> Result<u8, Failure> {
         listen: args.listen_addr,
         spec: Some(spec),
         availability: args.availability.into(),
-        ..InitClusterRequest::default()
+        force_new_cluster: args.force_new_cluster,
     };
     let mut local = context.host.local_within(START).await?;
     let cluster = local.init_cluster(request).await?.into_inner();
