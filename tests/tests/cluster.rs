@@ -206,6 +206,20 @@ fn promoted_worker_keeps_the_cluster_alive_and_demoted_manager_holds_nothing() -
 }
 
 #[test]
+fn one_of_two_managers_is_demoted_and_promoted_again_and_again() -> Result<()> {
+    let lab = Lab::cluster(2, 0)?;
+    for round in 0..5 {
+        lab.node(1).ok(&["node", "demote", "n2"])?;
+        // The other one needs nobody from then on, and nothing that the demoted one had is missed.
+        lab.node(1).ok_with(&["secret", "create", &format!("s{round}"), "-"], b"x")?;
+        until("n2 is a worker", || Ok((!lab.node(2).data_dir().join("store").exists()).then_some(())))?;
+        lab.node(1).ok(&["node", "promote", "n2"])?;
+        until_shown(lab.node(2), &["secret", "ls", "-q"], |ids| ids.lines().count() == round + 1)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn last_manager_is_neither_demoted_nor_lets_itself_be_taken_away_by_mistake() -> Result<()> {
     let lab = Lab::cluster(1, 1)?;
     let demote = lab.node(1).refused(4, &["node", "demote", "n1"], b"")?;

@@ -142,13 +142,12 @@ impl Admission for AdmissionService {
             let gone =
                 || Refusal::new(Code::PermissionDenied, format!("node {id} is no node of this cluster any more"));
             let node = view.node(&id).ok_or_else(gone)?;
-            let role = if node.manager { NodeRole::Manager } else { NodeRole::Worker };
+            // A demoted manager stays one until raft does without it.
+            let members = self.store.replica().map(|replica| replica.members()).unwrap_or_default();
+            let manager = node.manager || members.iter().any(|status| status.member.node == id);
+            let role = if manager { NodeRole::Manager } else { NodeRole::Worker };
             let certificate = issue(&cluster, &request.into_inner().request, id, role, self.clock.now())?;
-            Ok(v1::RenewResponse {
-                manager: node.manager,
-                certificate: certificate.to_vec(),
-                roots: cluster.cluster.roots.clone(),
-            })
+            Ok(v1::RenewResponse { manager, certificate: certificate.to_vec(), roots: cluster.cluster.roots.clone() })
         };
         record(caller, "node.renew", id, renewed.await).map(Response::new).map_err(Status::from)
     }

@@ -5,6 +5,7 @@
 
 use secretd_ca::{NodeRole, OperatorRole};
 use secretd_proto::code::Code;
+use secretd_proto::id::NodeId;
 use secretd_store::View;
 
 use crate::caller::Caller;
@@ -25,11 +26,16 @@ const METADATA: [&str; 11] = [
     "ListNodes",
 ];
 
-/// Refuses a call that its caller may not make. `path` is the HTTP path of a gRPC call: `/package.Service/Method`.
+/// Refuses a call that its caller may not make. `takes_part` tells who is a member of raft; `path` is the HTTP path of a gRPC call: `/package.Service/Method`.
 ///
 /// # Errors
 /// With the reason, in one line.
-pub(crate) fn authorize(path: &str, caller: &Caller, view: &View) -> Result<(), Refusal> {
+pub(crate) fn authorize(
+    path: &str,
+    caller: &Caller,
+    view: &View,
+    takes_part: impl Fn(&NodeId) -> bool,
+) -> Result<(), Refusal> {
     let (service, method) = split(path);
     if matches!(caller, Caller::Node { expired: true, .. } | Caller::Operator { expired: true, .. })
         && (service, method) != ("Admission", "Renew")
@@ -45,6 +51,7 @@ pub(crate) fn authorize(path: &str, caller: &Caller, view: &View) -> Result<(), 
             Err(denied("it may read metadata alone", caller))
         }
         ("Dispatcher", Caller::Node { .. }) => is_member(caller, view),
+        ("Raft", Caller::Node { role: NodeRole::Manager, id, .. }) if takes_part(id) => Ok(()),
         ("Raft", Caller::Node { role: NodeRole::Manager, .. }) => is_manager(caller, view),
         _ => Err(denied(&format!("it may not call {service}"), caller)),
     }
@@ -69,7 +76,8 @@ fn is_member(caller: &Caller, view: &View) -> Result<(), Refusal> {
     Err(Refusal::new(Code::NodeRemoved, message))
 }
 
-/// A manager that has no state yet believes the certificate: it is about to be given the state.
+/// A demoted manager has its say in raft until the others do without it: who is a member, raft decides, and a state that
+/// runs ahead of that must not keep a leader from being elected. A manager that has no state yet believes the certificate: it is about to be given the state.
 fn is_manager(caller: &Caller, view: &View) -> Result<(), Refusal> {
     let Caller::Node { id, .. } = caller else { return is_member(caller, view) };
     match view.node(id) {
@@ -90,7 +98,7 @@ mod tests {
     use secretd_core::fake::clock::FakeClock;
     use secretd_core::node::{Availability, ClusterSpec, NodeDescription};
     use secretd_core::seam::clock::Clock;
-    use secretd_proto::id::{ClusterId, NodeId};
+    use secretd_proto::id::ClusterId;
     use secretd_store::{Op, Store};
 
     use super::*;
@@ -119,7 +127,7 @@ mod tests {
         calls
     }
 
-    /// A cluster of a manager (1) and a worker (2).
+    /// A cluster of a manager (1), a worker (2), and a worker that was a manager a moment ago (4).
     async fn view() -> View {
         let clock: Arc<dyn Clock> = Arc::new(FakeClock::default());
         let store = Store::in_memory(Arc::clone(&clock)).await;
@@ -133,8 +141,13 @@ mod tests {
         let authority = Authority::generate(cluster, clock.now()).unwrap();
         found(&store, cluster, &authority, ClusterSpec::default(), founder).await.unwrap();
         let worker = new_node(id(2), String::new(), NodeDescription::default(), Availability::Active, false);
-        store.propose(vec![Op::PutNode { node: worker }]).await.unwrap();
+        let demoted = new_node(id(4), String::new(), NodeDescription::default(), Availability::Active, false);
+        store.propose(vec![Op::PutNode { node: worker }, Op::PutNode { node: demoted }]).await.unwrap();
         store.view()
+    }
+
+    fn takes_part(node: &NodeId) -> bool {
+        [id(1), id(4)].contains(node)
     }
 
     fn id(n: u8) -> NodeId {
@@ -154,6 +167,7 @@ mod tests {
             ("worker", node(2, Worker, false)),
             ("worker, expired", node(2, Worker, true)),
             ("worker that was a manager", node(2, Manager, false)),
+            ("demoted manager, member of raft still", node(4, Manager, false)),
             ("removed node", node(3, Worker, false)),
             ("removed manager", node(3, Manager, false)),
             ("removed node, expired", node(3, Worker, true)),
@@ -167,7 +181,7 @@ mod tests {
         let mut table = String::new();
         for (service, method) in calls() {
             let path = format!("/secretd.v1.{service}/{method}");
-            let may = callers.iter().filter(|(_, caller)| authorize(&path, caller, &view).is_ok());
+            let may = callers.iter().filter(|(_, caller)| authorize(&path, caller, &view, takes_part).is_ok());
             let may: Vec<&str> = may.map(|(name, _)| *name).collect();
             writeln!(table, "{service}.{method}: {}", may.join("; ")).unwrap();
         }
@@ -179,7 +193,7 @@ mod tests {
         let view = view().await;
         let node = Caller::Node { id: id(1), role: NodeRole::Manager, expired: false };
         for path in ["", "/", "/secretd.v1.Local/InitCluster", "/other/Get", "/secretd.v1.Images/List"] {
-            assert!(authorize(path, &node, &view).is_err(), "{path}");
+            assert!(authorize(path, &node, &view, takes_part).is_err(), "{path}");
         }
     }
 
@@ -187,7 +201,7 @@ mod tests {
     async fn removed_node_is_told_so() {
         let view = view().await;
         let gone = Caller::Node { id: id(3), role: NodeRole::Worker, expired: false };
-        let refusal = authorize("/secretd.v1.Dispatcher/Session", &gone, &view).unwrap_err();
+        let refusal = authorize("/secretd.v1.Dispatcher/Session", &gone, &view, takes_part).unwrap_err();
         assert_eq!(refusal.code, Code::NodeRemoved);
     }
 }

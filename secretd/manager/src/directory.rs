@@ -18,7 +18,7 @@ pub(crate) struct Directory {
     /// Addresses of managers, the leader's first.
     managers: Vec<String>,
     roots: Vec<Vec<u8>>,
-    /// The nodes that are to be managers.
+    /// The nodes that are to be managers, or take part in raft still.
     manager_nodes: BTreeSet<NodeId>,
 }
 
@@ -26,10 +26,13 @@ impl Directory {
     pub(crate) fn of(store: &Store, view: &View) -> Self {
         let mut members = store.replica().map(|replica| replica.members()).unwrap_or_default();
         members.sort_by_key(|status| !status.leader);
+        // A demoted manager stays one until raft does without it: its log may be what a majority rests on.
+        let wanted = view.nodes().filter(|node| node.manager).map(|node| node.id);
+        let manager_nodes = wanted.chain(members.iter().map(|status| status.member.node)).collect();
         Self {
             managers: members.into_iter().map(|status| status.member.address).collect(),
             roots: view.cluster().map(|cluster| cluster.roots.clone()).unwrap_or_default(),
-            manager_nodes: view.nodes().filter(|node| node.manager).map(|node| node.id).collect(),
+            manager_nodes,
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response};
 use secretd_ca::NodeRole;
 use secretd_proto::code::Code;
+use secretd_proto::id::NodeId;
 use secretd_store::{Member, Store};
 use tokio::time::{Instant, timeout};
 use tonic::body::Body;
@@ -113,7 +114,7 @@ impl Door {
             Some(named) => (self.named_caller(&at_door, &named, &path)?, true),
             None => (at_door, false),
         };
-        if let Err(refusal) = authorize(&path, &caller, &self.store.view())
+        if let Err(refusal) = authorize(&path, &caller, &self.store.view(), |node| self.takes_part(node))
             && !self.may_be_behind(&path, &refusal)
         {
             audit::refused(&caller, &path, &refusal);
@@ -123,6 +124,11 @@ impl Door {
         let wants_stale = request.headers().get(READ).is_some_and(|how| how == "stale");
         let way = self.way(&path, wants_stale, is_forwarded).await?;
         Ok((caller, way))
+    }
+
+    fn takes_part(&self, node: &NodeId) -> bool {
+        let members = self.store.replica().map(|replica| replica.members()).unwrap_or_default();
+        members.iter().any(|status| status.member.node == *node)
     }
 
     /// A manager that does not lead may not have heard of a new node yet: the leader knows.

@@ -77,6 +77,9 @@ impl Raft for RaftService {
         if !self.store.leads() {
             return Err(Refusal::not_leader(replica.leadership().leader.as_ref()).into());
         }
+        if !self.store.view().node(&node).is_some_and(|node| node.manager) {
+            return Err(Refusal::new(Code::PermissionDenied, format!("node {node} is to be no manager")).into());
+        }
         let added = replica.add_member(member, Member { node, address }).await;
         added.map_err(Refusal::from)?;
         Ok(Response::new(v1::JoinRaftResponse {}))

@@ -70,7 +70,7 @@ impl Replica {
         membership::leadership(&self.raft.metrics().borrow())
     }
 
-    /// Who leads, each time that it is another one. Ends with the store.
+    /// Who leads and takes part, each time that it is another. Ends with the store.
     pub fn watch_leadership(&self) -> LeadershipWatch {
         LeadershipWatch { metrics: self.raft.metrics(), known: None }
     }

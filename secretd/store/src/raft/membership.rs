@@ -63,13 +63,20 @@ pub struct Leadership {
     pub leader: Option<Member>,
     /// Whether this manager leads and has applied all that was ever acknowledged.
     pub leads: bool,
+    /// The nodes that take part, as far as this manager knows.
+    pub members: BTreeSet<NodeId>,
 }
 
 pub(crate) fn leadership(metrics: &Metrics) -> Leadership {
     let membership = metrics.membership_config.membership();
     let leader = metrics.current_leader.and_then(|id| membership.get_node(&id)).cloned();
     let caught_up = metrics.last_applied.is_some_and(|applied| applied.leader_id.term == metrics.current_term);
-    Leadership { term: metrics.current_term, leader, leads: metrics.state == ServerState::Leader && caught_up }
+    Leadership {
+        term: metrics.current_term,
+        leader,
+        leads: metrics.state == ServerState::Leader && caught_up,
+        members: membership.nodes().map(|(_, member)| member.node).collect(),
+    }
 }
 
 pub(crate) fn members(metrics: &Metrics, reach: &Reach) -> Vec<MemberStatus> {
