@@ -1,7 +1,7 @@
 //! The Control service: what sctl speaks to. Thin: each group of calls has a file that resolves references, asks the pure
 //! rules, and proposes.
 //!
-//! Whoever reaches this service may use it: the binary lets in root and the group `secretd` alone.
+//! Who may make which call is settled before, at the door.
 
 mod cluster;
 mod events;

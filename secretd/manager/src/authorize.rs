@@ -12,7 +12,7 @@ use crate::caller::Caller;
 use crate::refusal::Refusal;
 
 /// Calls that change nothing and show no output of containers.
-const METADATA: [&str; 11] = [
+pub(crate) const METADATA: [&str; 11] = [
     "GetCluster",
     "GetSealingKey",
     "GetSecret",

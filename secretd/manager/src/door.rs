@@ -24,7 +24,7 @@ use tonic::transport::server::UdsConnectInfo;
 use tower::{Service, ServiceExt as _};
 
 use crate::audit;
-use crate::authorize::authorize;
+use crate::authorize::{METADATA, authorize};
 use crate::caller::Caller;
 use crate::forward::{self, Attempt, Repeatable, refused};
 use crate::links::Links;
@@ -161,7 +161,7 @@ impl Door {
             return Ok(Way::Here);
         }
         let reads = reads(path);
-        if wants_stale && reads {
+        if wants_stale && reads && path.starts_with("/secretd.v1.Control/") {
             return Ok(Way::HereStale);
         }
         match self.leader().await? {
@@ -253,7 +253,7 @@ impl Door {
 /// Whether a call changes nothing. A new certificate says what the node is to be: that must be the newest too.
 fn reads(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap_or_default();
-    ["Get", "List", "Watch", "Renew"].iter().any(|verb| method.starts_with(verb))
+    METADATA.contains(&method) || ["WatchEvents", "Renew"].contains(&method)
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

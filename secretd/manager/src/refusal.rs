@@ -70,7 +70,7 @@ impl From<ProposeError> for Refusal {
             ProposeError::Storage(_) => Self::new(Code::Storage, with_causes(&error)),
             ProposeError::Closed => Self::new(Code::Storage, "secretd is stopping: repeat when it runs again"),
             ProposeError::NotLeader(leader) => Self::not_leader(leader.as_ref()),
-            ProposeError::NoQuorum { .. } => Self::new(Code::NoQuorum, error),
+            ProposeError::NoQuorum { .. } | ProposeError::Superseded => Self::new(Code::NoQuorum, error),
         }
     }
 }

@@ -55,12 +55,9 @@ impl Lifecycle {
 
     /// Closes the store, makes it one of a single manager, and opens it again.
     async fn restart_alone(&mut self) -> anyhow::Result<()> {
-        let Some(mut part) = self.part.take() else { return Ok(()) };
-        part.agent.abort();
-        if let Some(manager) = part.manager.take() {
-            manager.stop().await;
-        }
-        let mut membership = part.membership;
+        let Some(part) = self.part.take() else { return Ok(()) };
+        let mut membership = part.membership.clone();
+        part.end().await;
         let own = Member { node: membership.node, address: membership.address.to_string() };
         let directory = self.data.join("store");
         let made = Store::make_alone(&directory, self.keys.open()?.sealer(), own.clone()).await;

@@ -103,10 +103,7 @@ impl Lifecycle {
     /// Nothing is left of what could not be finished.
     pub(super) async fn abandon(&mut self) {
         if let Some(part) = self.part.take() {
-            part.agent.abort();
-            if let Some(manager) = part.manager {
-                manager.stop().await;
-            }
+            part.end().await;
         }
         if let Err(error) = self.forget() {
             tracing::error!(error = &*error, "what is left of an attempt cannot be removed");

@@ -85,6 +85,17 @@ pub(super) struct Part {
     connected: watch::Receiver<bool>,
 }
 
+impl Part {
+    /// Ends what runs for it. Containers go on.
+    pub(super) async fn end(self) {
+        self.agent.abort();
+        let _ = self.agent.await; // it was told to end
+        if let Some(manager) = self.manager {
+            manager.stop().await;
+        }
+    }
+}
+
 impl Lifecycle {
     /// A node that is what it was when it ended.
     ///
@@ -163,10 +174,7 @@ impl Lifecycle {
     /// Ends what runs. Containers go on.
     pub(crate) async fn stop(mut self) {
         if let Some(part) = self.part.take() {
-            part.agent.abort();
-            if let Some(manager) = part.manager {
-                manager.stop().await;
-            }
+            part.end().await;
         }
     }
 
@@ -209,7 +217,7 @@ impl Lifecycle {
             match self.make_manager(&part, listener).await {
                 Ok(manager) => part.manager = Some(manager),
                 Err(error) => {
-                    part.agent.abort();
+                    part.end().await;
                     self.slot.close(refusals::not_in_cluster());
                     return Err(error);
                 }

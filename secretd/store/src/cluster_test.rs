@@ -249,6 +249,22 @@ async fn without_a_majority_a_proposal_ends_with_who_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn leader_that_is_superseded_does_not_know_what_came_of_a_proposal() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 3).await;
+
+    net.cut(1);
+    let cut_off = managers[0].store.clone();
+    let proposal = tokio::spawn(async move { cut_off.propose(vec![create_secret(1, "a", 5)]).await });
+    let new = leader(&managers[1..]).await;
+    new.store.propose(vec![create_secret(2, "b", 5)]).await.unwrap();
+    net.heal();
+
+    let refused = proposal.await.unwrap().unwrap_err();
+    assert!(matches!(refused, ProposeError::Superseded), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_was_taken_out_has_no_say_and_the_leader_can_take_itself_out() {
     let net = Arc::new(Net::default());
     let managers = cluster(&net, 3).await;

@@ -21,7 +21,7 @@ pub struct Member {
 }
 
 impl Default for Member {
-    /// Nobody: what the raft library wants as a placeholder.
+    /// Nobody, which raft needs a value for where a member is not known.
     fn default() -> Self {
         Self { node: NodeId::from_random([0; 16]), address: String::new() }
     }

@@ -53,6 +53,10 @@ pub enum ProposeError {
     /// Another manager leads, or none; nothing was proposed.
     #[error("{}", not_leader(.0.as_ref()))]
     NotLeader(Option<Member>),
+    /// Another manager took over before a majority had the proposal. Whether it takes effect later is not known: a manager
+    /// that has it may lead one day.
+    #[error("another manager took over meanwhile: whether the change was made is not known: look, and repeat it")]
+    Superseded,
     /// The store is closed.
     #[error("the store is closed")]
     Closed,

@@ -20,8 +20,6 @@ use crate::refusal::Refusal;
 
 /// How long a demotion is waited for.
 const DEMOTION: Duration = Duration::from_secs(10);
-/// Raft tells of other members by its metrics alone, which change with every entry.
-const POLL: Duration = Duration::from_millis(5);
 
 pub(super) fn get_node(context: &Context, request: &v1::GetNodeRequest) -> Result<v1::GetNodeResponse, Refusal> {
     let view = context.view()?;
@@ -95,11 +93,8 @@ pub(super) async fn update_node(
 /// by itself.
 async fn without_vote(context: &Context, id: NodeId) {
     let Some(replica) = context.store.replica() else { return };
-    let gone = async {
-        while replica.leadership().leads && members(context).iter().any(|status| status.member.node == id) {
-            tokio::time::sleep(POLL).await;
-        }
-    };
+    let mut leadership = replica.watch_leadership();
+    let gone = async { while leadership.next().await.is_some_and(|now| now.leads && now.members.contains(&id)) {} };
     let _ = tokio::time::timeout(DEMOTION, gone).await;
 }
 

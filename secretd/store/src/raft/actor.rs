@@ -254,11 +254,14 @@ impl Actor {
     }
 
     async fn write(&self, proposals: Vec<Proposal>) -> Result<Outcomes, ProposeError> {
+        let truncations = self.shared.truncations();
         let written = self.raft.client_write(Batch(Arc::new(proposals)));
         match tokio::time::timeout(COMMIT_TIMEOUT, written).await {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
-                Err(ProposeError::NotLeader(to.leader_node))
+                // Raft gives the same answer for an entry that it had written and took back. Others may still have it.
+                let was_written = self.shared.truncations() != truncations;
+                Err(if was_written { ProposeError::Superseded } else { ProposeError::NotLeader(to.leader_node) })
             }
             Err(_) => Err(self.no_quorum()),
             Ok(Err(error)) => Err(self.stopped(&error.to_string())),

@@ -145,7 +145,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         writes.delete_all(Key::log(log_id.index), Key::log(u64::MAX));
         let first = PayloadRef { index: log_id.index, slot: 0 };
         writes.delete_all(Key::payload(first), Key::payload(PayloadRef::last_of(u64::MAX)));
-        self.shared.commit(writes).map_err(|failure| StorageIOError::write_logs(any_error(failure)).into())
+        self.shared.truncate(writes).map_err(|failure| StorageIOError::write_logs(any_error(failure)).into())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -26,11 +27,24 @@ pub(crate) struct Shared {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) pins: Pins,
     staged: Mutex<BTreeMap<Key, Option<Vec<u8>>>>,
+    /// How often entries that another leader did not have were taken back.
+    truncations: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Self {
-        Self { engine, publisher, pins: Pins::default(), staged: Mutex::default() }
+        Self { engine, publisher, pins: Pins::default(), staged: Mutex::default(), truncations: AtomicU64::new(0) }
+    }
+
+    /// How often the end of the log was taken back. Read and written on the store's thread.
+    pub(crate) fn truncations(&self) -> u64 {
+        self.truncations.load(Ordering::Relaxed)
+    }
+
+    /// Takes back the end of the log: another leader has others in its place.
+    pub(crate) fn truncate(&self, writes: Writes) -> Result<(), Arc<StorageFailure>> {
+        self.truncations.fetch_add(1, Ordering::Relaxed);
+        self.commit(writes)
     }
 
     /// Leaves a record (or its removal, `None`) for a later commit. A later one for the same key replaces it.
