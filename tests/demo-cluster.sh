@@ -5,34 +5,11 @@
 set -eu
 
 bin=$(cd "$1" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
 
-if [ "$(id -u)" != 0 ]; then
-    echo "demo-cluster: root is needed, to make namespaces, mounts and control groups" >&2
-    exit 1
-fi
-if [ "${DEMO_SANDBOX-}" != yes ]; then
-    # Processes, mounts and networks live in namespaces: they are gone when the script is.
-    work=$(mktemp -d /tmp/secretd-demo-XXXXXX)
-    cgroup=/secretd-demo-$$
-    trap 'rm -rf "$work"; find /sys/fs/cgroup -depth -type d -path "*$cgroup*" -exec rmdir {} + 2>/dev/null || true' EXIT
-    trap 'exit 1' INT TERM
-    DEMO_SANDBOX=yes DEMO_WORK=$work DEMO_CGROUP=$cgroup \
-        unshare --pid --mount --net --uts --mount-proc --fork --kill-child=KILL --propagation=private -- "$0" "$bin"
-    exit
-fi
+. "$here/demo/common.sh"
+sandbox --net --uts -- "$0" "$bin"
 
-bold=''
-plain=''
-if [ -t 1 ]; then
-    bold=$(printf '\033[1m')
-    plain=$(printf '\033[0m')
-fi
-step() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
-fail() {
-    echo "demo-cluster: $*" >&2
-    tail -n 15 "$DEMO_WORK"/*/log >&2
-    exit 1
-}
 # on N COMMAND...: runs it as if on node N, and shows it.
 on() {
     number=$1

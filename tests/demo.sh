@@ -7,36 +7,12 @@ bin=$(cd "$1" && pwd)
 image=$(realpath "$2")
 here=$(cd "$(dirname "$0")" && pwd)
 
-if [ "$(id -u)" != 0 ]; then
-    echo "demo: root is needed, to make namespaces, mounts and control groups" >&2
-    exit 1
-fi
-if [ "${DEMO_SANDBOX-}" != yes ]; then
-    # Processes and mounts live in namespaces: they are gone when the script is.
-    work=$(mktemp -d /tmp/secretd-demo-XXXXXX)
-    cgroup=/secretd-demo-$$
-    trap 'rm -rf "$work"; find /sys/fs/cgroup -depth -type d -path "*$cgroup*" -exec rmdir {} + 2>/dev/null || true' EXIT
-    trap 'exit 1' INT TERM
-    DEMO_SANDBOX=yes DEMO_WORK=$work DEMO_CGROUP=$cgroup \
-        unshare --pid --mount --mount-proc --fork --kill-child=KILL --propagation=private -- "$0" "$bin" "$image"
-    exit
-fi
+. "$here/demo/common.sh"
+sandbox -- "$0" "$bin" "$image"
 
-bold=''
-plain=''
-if [ -t 1 ]; then
-    bold=$(printf '\033[1m')
-    plain=$(printf '\033[0m')
-fi
-step() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
 run() {
     printf '%s$ %s%s\n' "$bold" "$*" "$plain"
     eval "$@"
-}
-fail() {
-    echo "demo: $*" >&2
-    tail -n 30 "$DEMO_WORK/log" >&2
-    exit 1
 }
 
 cd "$DEMO_WORK"

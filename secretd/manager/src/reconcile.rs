@@ -308,8 +308,8 @@ impl Work {
                 self.placement = true;
                 // What services ask of nodes, and what nodes say of themselves.
                 let asked = |node: &Node| (node.state, node.availability, node.manager);
-                let labels_differ = old.labels != new.labels
-                    || old.description.engine_labels != new.description.engine_labels;
+                let labels_differ =
+                    old.labels != new.labels || old.description.engine_labels != new.description.engine_labels;
                 if asked(old) != asked(new) || labels_differ {
                     self.services.extend(view.tasks_of_node(&new.id).map(|task| task.service_id));
                     self.services.extend(global_services(view));
