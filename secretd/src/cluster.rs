@@ -23,5 +23,6 @@ mod peers;
 mod pipe;
 pub(crate) mod refusals;
 mod renewal;
+mod restoring;
 pub(crate) mod slot;
 pub(crate) mod status;

@@ -1,9 +1,11 @@
 //! `sctl cluster`
 
+mod backup;
 mod init;
 mod join;
 mod join_token;
 mod leave;
+mod restore;
 mod settings;
 mod unlock;
 mod unlock_key;
@@ -16,6 +18,8 @@ use crate::failure::Failure;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Group {
+    /// Write the whole state of the cluster to one sealed file, while everything goes on
+    Backup(backup::Backup),
     /// Make this node the first manager of a new cluster
     Init(init::Init),
     /// Make this node part of a cluster
@@ -24,6 +28,8 @@ pub(crate) enum Group {
     JoinToken(join_token::JoinToken),
     /// Take this node out of its cluster: its tasks end, and nothing of the cluster stays on it
     Leave(leave::Leave),
+    /// Make this node the first manager of a cluster as a backup has it
+    Restore(restore::Restore),
     /// Open this node's data with the unlock key, or with its passphrase
     Unlock(unlock::Unlock),
     /// Show or change the key that managers need when they start
@@ -34,10 +40,12 @@ pub(crate) enum Group {
 
 pub(crate) async fn run(context: &Context, group: Group) -> Result<u8, Failure> {
     match group {
+        Group::Backup(args) => backup::run(context, &args).await,
         Group::Init(args) => init::run(context, args).await,
         Group::Join(args) => join::run(context, args).await,
         Group::JoinToken(args) => join_token::run(context, &args).await,
         Group::Leave(args) => leave::run(context, &args).await,
+        Group::Restore(args) => restore::run(context, args).await,
         Group::Unlock(args) => unlock::run(context, &args).await,
         Group::UnlockKey(args) => unlock_key::run(context, &args).await,
         Group::Update(args) => update::run(context, &args).await,

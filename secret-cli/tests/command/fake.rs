@@ -83,6 +83,7 @@ macro_rules! refuse {
 
 #[tonic::async_trait]
 impl Control for Fake {
+    type BackupStream = Messages<BackupPart>;
     type WatchServiceStream = Messages<WatchServiceResponse>;
     type ServiceLogsStream = Messages<LogRecord>;
     type ExecStream = Messages<ExecOutput>;
@@ -170,6 +171,7 @@ impl Control for Fake {
 
     refuse! {
         get_cluster: GetClusterRequest => GetClusterResponse;
+        backup: BackupRequest => Self::BackupStream;
         update_cluster: UpdateClusterRequest => UpdateClusterResponse;
         get_join_token: GetJoinTokenRequest => GetJoinTokenResponse;
         get_unlock_key: GetUnlockKeyRequest => GetUnlockKeyResponse;
@@ -195,6 +197,7 @@ impl Local for Fake {
         get_info: GetInfoRequest => GetInfoResponse;
         init_cluster: InitClusterRequest => InitClusterResponse;
         join_cluster: JoinClusterRequest => JoinClusterResponse;
+        restore_cluster: Streaming<RestoreInput> => RestoreClusterResponse;
         leave_cluster: LeaveClusterRequest => LeaveClusterResponse;
         unlock: UnlockRequest => UnlockResponse;
         rekey: RekeyRequest => RekeyResponse;

@@ -3,6 +3,7 @@
 //!
 //! Who may make which call is settled before, at the door.
 
+mod backup;
 mod cluster;
 mod events;
 mod exec;
@@ -81,6 +82,7 @@ fn open<T>(request: Request<T>) -> (Option<Caller>, T) {
 
 #[tonic::async_trait]
 impl Control for ControlService {
+    type BackupStream = Messages<v1::BackupPart>;
     type WatchServiceStream = Messages<v1::WatchServiceResponse>;
     type ServiceLogsStream = Messages<v1::LogRecord>;
     type ExecStream = Messages<v1::ExecOutput>;
@@ -123,6 +125,11 @@ impl Control for ControlService {
     ) -> Result<Response<v1::IssueOperatorResponse>, Status> {
         let (caller, request) = open(request);
         answer(operator::issue(&self.context, caller, &request))
+    }
+
+    async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let (caller, request) = open(request);
+        answer(backup::take(&self.context, caller, request).await)
     }
 
     async fn get_sealing_key(

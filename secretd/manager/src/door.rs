@@ -253,7 +253,7 @@ impl Door {
 /// Whether a call changes nothing. A new certificate says what the node is to be: that must be the newest too.
 fn reads(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap_or_default();
-    METADATA.contains(&method) || ["WatchEvents", "Renew"].contains(&method)
+    METADATA.contains(&method) || ["Backup", "WatchEvents", "Renew"].contains(&method)
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

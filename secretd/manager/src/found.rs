@@ -79,6 +79,20 @@ pub async fn found(
     Ok(())
 }
 
+/// Makes `founder` the only manager of a cluster that was restored: those that it had are none any more.
+///
+/// # Errors
+/// When the store does not take it.
+pub async fn restored(store: &Store, founder: Founder) -> Result<(), Refusal> {
+    let view = store.view();
+    let managers = view.nodes().filter(|node| node.manager);
+    let mut ops: Vec<Op> = managers.map(|node| Op::SetNodeRole { id: node.id, manager: false }).collect();
+    let node = new_node(founder.node, founder.address, founder.description, founder.availability, true);
+    ops.push(Op::PutNode { node });
+    store.propose(ops).await?;
+    Ok(())
+}
+
 /// A node that has not connected yet.
 pub(crate) fn new_node(
     id: NodeId,

@@ -119,7 +119,7 @@ impl From<Conflict> for Refusal {
 }
 
 /// An error and what caused it, as one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

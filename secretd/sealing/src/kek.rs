@@ -144,15 +144,18 @@ pub(crate) fn check_credential(bytes: &KeyBytes) -> Result<(), SourceError> {
 /// Refuses what would be guessed. Said when a passphrase is chosen, not when it is given.
 pub(crate) fn check_new(source: &Source) -> Result<(), SourceError> {
     match source {
-        Source::Passphrase(passphrase) if passphrase.expose().len() < SHORTEST_PASSPHRASE => {
-            Err(SourceError::ShortPassphrase)
-        }
+        Source::Passphrase(passphrase) => check_passphrase(passphrase),
         Source::Credential(bytes) => check_credential(bytes),
-        Source::File | Source::UnlockKey(..) | Source::Passphrase(_) => Ok(()),
+        Source::File | Source::UnlockKey(..) => Ok(()),
     }
 }
 
-fn stretch(passphrase: &KeyBytes, salt: &[u8; 16]) -> Result<Dek, SourceError> {
+/// Refuses a passphrase that would be guessed.
+pub(crate) fn check_passphrase(passphrase: &KeyBytes) -> Result<(), SourceError> {
+    if passphrase.expose().len() < SHORTEST_PASSPHRASE { Err(SourceError::ShortPassphrase) } else { Ok(()) }
+}
+
+pub(crate) fn stretch(passphrase: &KeyBytes, salt: &[u8; 16]) -> Result<Dek, SourceError> {
     let params = Params::new(MEMORY, PASSES, LANES, Some(32)).map_err(|_| SourceError::Memory)?;
     let mut key = Zeroizing::new([0; 32]);
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);

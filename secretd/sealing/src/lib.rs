@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`secret`] and [`key`] (the types that hold what must not leak), [`binding`] (what an envelope is tied
 //! to), [`envelope`] (data keys, wrapped with HPKE), [`payload`] (payloads, sealed with AES-256-GCM), and for managers'
-//! disks [`at_rest`], and behind the feature `node-keys`, which secret-fs does without, `node_keys` over `kek`.
+//! disks [`at_rest`], and behind the feature `node-keys`, which secret-fs does without, `node_keys` over `kek`, and
+//! `backup`.
 //!
 //! Who uses what: `sctl` seals payloads; managers re-wrap data keys and seal their records; secret-fs opens grants and
 //! payloads. Only `sctl` and secret-fs name [`secret::SecretBytes`] or call [`payload::open_into`].
@@ -10,6 +11,8 @@
 //! Deliberately absent: IO, except in `node_keys`, which reads and writes two small files.
 
 pub mod at_rest;
+#[cfg(feature = "node-keys")]
+pub mod backup;
 pub mod binding;
 pub mod envelope;
 mod gcm;
@@ -19,6 +22,7 @@ pub mod key;
 #[cfg(feature = "node-keys")]
 pub mod node_keys;
 pub mod payload;
+mod printed;
 pub mod secret;
 pub mod unlock_key;
 

@@ -25,8 +25,9 @@ use super::links::Mesh;
 use super::listener;
 use super::manager_part::{Joined, Making, ManagerPart};
 use super::managers::KnownManagers;
-use super::membership::{Membership, MembershipFile, Stage};
+use super::membership::{Membership, MembershipFile, Stage, sync};
 use super::refusals;
+use super::restoring::Restoring;
 use super::slot::ControlSlot;
 use super::status::{Phase, Status};
 use crate::node::Node;
@@ -41,6 +42,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 pub(crate) enum Command {
     Init(v1::InitClusterRequest, Reply<v1::InitClusterResponse>),
     Join(v1::JoinClusterRequest, Reply<Membership>),
+    Restore(Restoring, Reply<v1::RestoreClusterResponse>),
     Leave(v1::LeaveClusterRequest, Reply<()>),
     Unlock(KeyBytes, Reply<()>),
     Rekey(v1::RekeyRequest, Reply<KekStatus>),
@@ -122,6 +124,7 @@ impl Lifecycle {
             self.slot.close(refusals::locked());
             return Ok(());
         };
+        self.wipe("restoring")?; // a backup that was not read to its end
         match self.file()?.load()? {
             Some(membership) if membership.stage == Stage::Member => self.resume(membership).await,
             Some(_) => self.forget(), // it was founding or leaving
@@ -149,6 +152,9 @@ impl Lifecycle {
                 }
                 Happened::Command(Command::Join(request, reply)) => {
                     let _ = reply.send(self.join(request).await);
+                }
+                Happened::Command(Command::Restore(restoring, reply)) => {
+                    let _ = reply.send(self.restore(restoring).await);
                 }
                 Happened::Command(Command::Leave(request, reply)) => {
                     let _ = reply.send(self.leave(request).await);
@@ -327,12 +333,16 @@ impl Lifecycle {
     }
 
     pub(super) fn wipe_store(&self) -> anyhow::Result<()> {
-        let store = self.data.join("store");
-        let wiped = match std::fs::remove_dir_all(&store) {
+        self.wipe("store")
+    }
+
+    fn wipe(&self, name: &str) -> anyhow::Result<()> {
+        let directory = self.data.join(name);
+        let wiped = match std::fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => std::fs::File::open(&self.data).and_then(|data| data.sync_all()),
+            Ok(()) | Err(_) => sync(&self.data),
         };
-        wiped.with_context(|| store.to_string())
+        wiped.with_context(|| directory.to_string())
     }
 
     /// A store that nobody knows what it is for must not be thrown away.

@@ -7,6 +7,7 @@ use secretd_manager::refusal::Refusal;
 use secretd_manager::{Caller, audit};
 use secretd_proto::v1;
 use secretd_proto::v1::local_server::{Local, LocalServer};
+use secretd_proto::v1::restore_input::Input;
 use secretd_sealing::kek::KekStatus;
 use secretd_sealing::secret::KeyBytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,10 +16,13 @@ use tonic::{Request, Response};
 
 use super::lifecycle::{Command, Reply};
 use super::refusals;
+use super::restoring::Restoring;
 use super::status::{Phase, Status};
 
 /// How long a node that joins is waited for; it goes on after that.
 const JOINED: Duration = Duration::from_secs(20);
+/// Pieces of a backup that wait for the disk.
+const PIECES: usize = 4;
 
 /// What a node is whatever it is part of.
 #[derive(Debug, Clone)]
@@ -99,6 +103,35 @@ impl Local for LocalService {
             manager: membership.manager,
             pending: !matches!(active, Ok(Ok(_))),
         }))
+    }
+
+    async fn restore_cluster(
+        &self,
+        request: Request<tonic::Streaming<v1::RestoreInput>>,
+    ) -> Result<Response<v1::RestoreClusterResponse>, tonic::Status> {
+        let caller = Caller::of(request.extensions());
+        let mut input = request.into_inner();
+        let Some(v1::RestoreInput { input: Some(Input::Begin(begin)) }) = input.message().await? else {
+            return Err(refusals::invalid("the first message says what the backup is opened with").into());
+        };
+        let (sender, file) = mpsc::channel(PIECES);
+        let upload = async move {
+            while let Ok(Some(message)) = input.message().await {
+                if let Some(Input::Data(data)) = message.input
+                    && sender.send(data).await.is_err()
+                {
+                    break; // it was refused
+                }
+            }
+        };
+        let restore = self.ask(|reply| Command::Restore(Restoring { begin, file }, reply));
+        tokio::pin!(restore);
+        let outcome = tokio::select! {
+            outcome = &mut restore => outcome,
+            () = upload => restore.await, // what was cut off is not whole
+        };
+        let restored = audit::record(caller, "cluster.restore", self.subject(), outcome)?;
+        Ok(Response::new(restored))
     }
 
     async fn leave_cluster(

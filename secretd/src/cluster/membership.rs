@@ -117,7 +117,7 @@ impl MembershipFile {
     }
 }
 
-fn sync(directory: &Utf8Path) -> io::Result<()> {
+pub(super) fn sync(directory: &Utf8Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

@@ -7,7 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use secretd_core::secret::SecretVersion;
+use secretd_core::time::Timestamp;
 use secretd_proto::v1;
+use secretd_sealing::backup::{BackupSeal, BackupSecret};
+use secretd_sealing::secret::KeyBytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -15,6 +18,7 @@ use crate::fixture::*;
 use crate::op::Op;
 use crate::peers::{Member, PeerError, Peers};
 use crate::proposer::ProposeError;
+use crate::raft::backup::{Backup, BackupError, Restore, Restored};
 use crate::raft::server::RaftServer;
 use crate::store::Store;
 
@@ -329,4 +333,71 @@ async fn store_of_no_cluster_cannot_go_on_alone() {
     let refused = Store::make_alone(&path, sealer(), member(1)).await.unwrap_err();
 
     assert!(matches!(refused, crate::AloneError::Empty), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_of_a_busy_cluster_becomes_a_store_that_others_can_join() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 2).await;
+    managers[0].store.propose(vec![create_secret(1, "a", 5), create_secret(2, "large", 300_000)]).await.unwrap();
+    managers[0].store.propose(vec![update_secret(1, 1, 10, 9)]).await.unwrap();
+    let kept = managers[0].store.replica().unwrap().backup().await.unwrap();
+    // What happens after it is not in it, and does not take away what is.
+    managers[0].store.propose(vec![Op::RemoveSecret { id: secret_id(2) }]).await.unwrap();
+    for version in 2..=600 {
+        managers[0].store.propose(vec![update_secret(1, version, 10, 8)]).await.unwrap();
+    }
+    let mut file = written(&kept);
+
+    let (_guard, path) = directory();
+    let restored = restore(&path, &file, b"correct horse").unwrap();
+    assert_eq!(restored.taken_at, Timestamp(7));
+    let again = start(&net, 7, _guard, path).await;
+
+    assert!(again.store.leads());
+    assert_eq!(again.store.view().version(), kept.view().version());
+    assert_eq!(payload_fill(&again.store, 2).await, Some((300_016, 2)));
+    assert_eq!(again.store.payload(secret_id(1), 2).await.unwrap().unwrap().ciphertext, vec![9; 26]);
+    again.store.propose(vec![create_secret(3, "c", 5)]).await.unwrap();
+    assert_eq!(payload_fill(&again.store, 2).await, Some((300_016, 2)));
+    let joined = manager(&net, 8).await;
+    again.store.replica().unwrap().add_member(joined.id(), member(8)).await.unwrap();
+    until(&joined.store, |view| view.secret(&secret_id(3)).is_some()).await;
+    assert_eq!(payload_fill(&joined.store, 2).await, Some((300_016, 2)));
+
+    // What is not the whole backup leaves nothing.
+    let (_guard, path) = directory();
+    let wrong = restore(&path, &file, b"wrong horse").unwrap_err();
+    assert_eq!(wrong.to_string(), "the passphrase does not open this backup");
+    for cut in [0, 50, 200, file.len() / 2, file.len() - 1] {
+        assert!(restore(&path, &file[..cut], b"correct horse").is_err(), "{cut}");
+    }
+    let middle = file.len() / 2;
+    file[middle] ^= 1;
+    let damaged = restore(&path, &file, b"correct horse").unwrap_err();
+    assert!(damaged.to_string().starts_with("the backup is damaged in its part"), "{damaged}");
+    assert!(!path.exists());
+}
+
+fn secret(passphrase: &[u8]) -> BackupSecret {
+    BackupSecret::Passphrase(KeyBytes::new(passphrase.to_vec()))
+}
+
+fn written(backup: &Backup) -> Vec<u8> {
+    let (seal, mut file) = BackupSeal::begin(&secret(b"correct horse")).unwrap();
+    backup
+        .write(seal, Timestamp(7), |piece| {
+            file.extend(piece);
+            true
+        })
+        .unwrap();
+    file
+}
+
+fn restore(path: &camino::Utf8PathBuf, file: &[u8], passphrase: &[u8]) -> Result<Restored, BackupError> {
+    let mut restore = Restore::begin(path.clone(), sealer(), secret(passphrase))?;
+    for piece in file.chunks(10_000) {
+        restore.take(piece)?;
+    }
+    restore.finish(member(7))
 }

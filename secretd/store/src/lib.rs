@@ -38,6 +38,7 @@ pub use crate::op::{Op, Payload};
 pub use crate::peers::{Member, PeerError, Peers};
 pub use crate::proposer::{ProposeError, ReadError};
 pub use crate::raft::alone::AloneError;
+pub use crate::raft::backup::{Backup, BackupError, Restore, Restored};
 pub use crate::raft::membership::{Leadership, MemberStatus, MembershipError, keeps_quorum};
 pub use crate::raft::server::{RaftServer, ServeError};
 pub use crate::replica::Replica;

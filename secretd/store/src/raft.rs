@@ -2,13 +2,16 @@
 //!
 //! Reading order: [`config`] (openraft's types), [`shared`] (what log and state machine have in common), [`log`],
 //! [`machine`], [`snapshot`], [`message`] (what managers say to each other), [`network`] (this one to others, with
-//! [`reach`]), [`server`] (others to this one), [`stream`] (snapshots on their way), [`membership`], [`actor`] (the thread
-//! that all of it runs on), [`reclaim`] and [`ballast`] (a full disk), [`proposer`] (the seam's implementation).
+//! [`reach`]), [`server`] (others to this one), [`contents`] and [`stream`] (snapshots on their way), [`backup`], [`membership`],
+//! [`actor`] (the thread that all of it runs on), [`reclaim`] and [`ballast`] (a full disk), [`alone`] (a lost majority),
+//! [`proposer`] (the seam's implementation).
 
 pub(crate) mod actor;
 pub(crate) mod alone;
+pub(crate) mod backup;
 mod ballast;
 pub(crate) mod config;
+mod contents;
 mod log;
 mod machine;
 pub(crate) mod membership;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use openraft::error::{CheckIsLeaderError, RaftError};
 use secretd_proto::id::NodeId;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::Engine;
 use crate::peers::Member;
-use crate::proposer::ProposeError;
-use crate::raft::actor::Started;
+use crate::proposer::{ProposeError, ReadError};
+use crate::raft::actor::{Request, Started};
+use crate::raft::backup::Backup;
 use crate::raft::config::Raft;
 use crate::raft::membership::{self, Leadership, MemberStatus, MembershipError};
 use crate::raft::reach::Reach;
@@ -30,6 +32,8 @@ pub struct Replica {
     member: u64,
     reach: Arc<Reach>,
     engine: Arc<Engine>,
+    /// Of the store, which ends when nobody holds it.
+    requests: mpsc::WeakSender<Request>,
 }
 
 impl fmt::Debug for Replica {
@@ -40,8 +44,8 @@ impl fmt::Debug for Replica {
 
 impl Replica {
     pub(crate) fn new(started: &Started, engine: Arc<Engine>) -> Self {
-        let Started { raft, member, reach, .. } = started;
-        Self { raft: raft.clone(), member: *member, reach: Arc::clone(reach), engine }
+        let Started { raft, member, reach, requests } = started;
+        Self { raft: raft.clone(), member: *member, reach: Arc::clone(reach), engine, requests: requests.downgrade() }
     }
 
     /// This member's number in raft: drawn with its store, never used twice.
@@ -63,6 +67,17 @@ impl Replica {
     /// What other managers ask of it.
     pub fn server(&self) -> RaftServer {
         RaftServer::new(self.raft.clone(), self.member, Arc::clone(&self.engine))
+    }
+
+    /// The state as it is now, for a backup. Everything goes on.
+    ///
+    /// # Errors
+    /// When the store is closed.
+    pub async fn backup(&self) -> Result<Backup, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        let requests = self.requests.upgrade().ok_or(ReadError::Closed)?;
+        requests.send(Request::Snapshot { reply }).await.map_err(|_| ReadError::Closed)?;
+        answer.await.map(Backup).map_err(|_| ReadError::Closed)
     }
 
     /// Who leads now.

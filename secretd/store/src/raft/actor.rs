@@ -25,6 +25,7 @@ use super::proposer::{fits, space, storage_error};
 use super::reach::Reach;
 use super::reclaim::reclaim;
 use super::shared::Shared;
+use super::snapshot::StateSnapshot;
 use crate::conflict::Conflict;
 use crate::engine::{Engine, Key, OpenError, Writes};
 use crate::failure::StorageFailure;
@@ -43,6 +44,10 @@ pub(crate) enum Request {
     /// Give space back: the disk is full, and something was removed.
     Reclaim {
         reply: oneshot::Sender<()>,
+    },
+    /// Keep the state as it is now, for as long as the answer lives.
+    Snapshot {
+        reply: oneshot::Sender<StateSnapshot>,
     },
     Shutdown {
         reply: oneshot::Sender<()>,
@@ -168,21 +173,27 @@ impl Actor {
         let mut waiting = Vec::new();
         let closing = loop {
             // Cancel-safe: nothing else is selected on.
-            match inbox.recv().await {
-                Some(Request::Propose { proposal, reply }) => waiting.push((proposal, reply)),
+            let other = match inbox.recv().await {
+                Some(Request::Propose { proposal, reply }) => {
+                    waiting.push((proposal, reply));
+                    let other = take_waiting(&mut inbox, &mut waiting);
+                    self.commit(std::mem::take(&mut waiting)).await;
+                    other
+                }
+                Some(other) => Some(other),
+                None => break None,
+            };
+            // Whoever has gone away is owed no answer.
+            match other {
                 Some(Request::Reclaim { reply }) => {
-                    self.reclaim(reply).await;
-                    continue;
+                    reclaim(&self.raft, &self.shared).await;
+                    let _ = reply.send(());
+                }
+                Some(Request::Snapshot { reply }) => {
+                    let _ = reply.send(self.shared.snapshot());
                 }
                 Some(Request::Shutdown { reply }) => break Some(reply),
-                None => break None,
-            }
-            let next = take_waiting(&mut inbox, &mut waiting);
-            self.commit(std::mem::take(&mut waiting)).await;
-            match next {
-                Some(Next::Reclaim(reply)) => self.reclaim(reply).await,
-                Some(Next::Stop(reply)) => break Some(reply),
-                None => {}
+                Some(Request::Propose { .. }) | None => {}
             }
         };
         inbox.close();
@@ -290,11 +301,6 @@ impl Actor {
         }
     }
 
-    async fn reclaim(&self, reply: oneshot::Sender<()>) {
-        reclaim(&self.raft, &self.shared).await;
-        let _ = reply.send(()); // a proposer that has gone away is owed no answer
-    }
-
     async fn close(self) {
         // A core that has stopped already is stopped.
         let _ = self.raft.shutdown().await;
@@ -310,14 +316,8 @@ impl Actor {
     }
 }
 
-/// What follows a batch.
-enum Next {
-    Reclaim(oneshot::Sender<()>),
-    Stop(oneshot::Sender<()>),
-}
-
 /// Takes the proposals that wait already, up to one batch. Answers with a request of another kind that came after them.
-fn take_waiting(inbox: &mut mpsc::Receiver<Request>, waiting: &mut Vec<(Proposal, Reply)>) -> Option<Next> {
+fn take_waiting(inbox: &mut mpsc::Receiver<Request>, waiting: &mut Vec<(Proposal, Reply)>) -> Option<Request> {
     let mut bytes: usize = waiting.iter().map(|(proposal, _)| payload_bytes(proposal)).sum();
     while bytes < BATCH_BYTES && waiting.len() < REQUESTS {
         match inbox.try_recv() {
@@ -325,8 +325,7 @@ fn take_waiting(inbox: &mut mpsc::Receiver<Request>, waiting: &mut Vec<(Proposal
                 bytes += payload_bytes(&proposal);
                 waiting.push((proposal, reply));
             }
-            Ok(Request::Reclaim { reply }) => return Some(Next::Reclaim(reply)),
-            Ok(Request::Shutdown { reply }) => return Some(Next::Stop(reply)),
+            Ok(other) => return Some(other),
             Err(_) => break,
         }
     }
@@ -339,7 +338,7 @@ fn payload_bytes(proposal: &Proposal) -> usize {
 }
 
 /// This member's id in raft: drawn once for each store, so that no id is used twice, not even by a wiped node.
-fn member_id(engine: &Engine) -> Result<u64, Arc<StorageFailure>> {
+pub(crate) fn member_id(engine: &Engine) -> Result<u64, Arc<StorageFailure>> {
     if let Some(id) = engine.number(&Key::MEMBER)? {
         return Ok(id);
     }

@@ -48,7 +48,8 @@ pub(crate) fn make_alone(dir: &Utf8Path, sealer: Sealer, own: Member) -> Result<
     made
 }
 
-fn append(engine: &Engine, own: Member) -> Result<(), AloneError> {
+/// Puts the entry that makes `own` the only member at the end of the log.
+pub(crate) fn append(engine: &Engine, own: Member) -> Result<(), AloneError> {
     let member = engine.number(&Key::MEMBER)?.ok_or(AloneError::Empty)?;
     let vote = engine.get(&Key::VOTE)?.map(|bytes| record::decode_vote(&bytes)).transpose()?;
     let term = vote.ok_or(AloneError::Empty)?.leader_id.term + 1;

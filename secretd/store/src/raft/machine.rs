@@ -99,9 +99,7 @@ impl StateMachine {
 
     fn take_snapshot(&mut self) -> Snapshot<TypeConfig> {
         let index = self.last_applied.map_or(0, |log_id| log_id.index);
-        let data =
-            StateSnapshot { view: Arc::new(self.shared.publisher.view()), source: Arc::clone(&self.shared.engine) };
-        self.shared.pins.add(&data);
+        let data = self.shared.snapshot();
         let meta = SnapshotMeta {
             last_log_id: self.last_applied,
             last_membership: self.membership.clone(),

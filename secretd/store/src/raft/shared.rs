@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::engine::{Engine, Key, Writes};
 use crate::failure::StorageFailure;
 use crate::op::PayloadRef;
-use crate::raft::snapshot::Pins;
+use crate::raft::snapshot::{Pins, StateSnapshot};
 use crate::watch::Publisher;
 
 /// Records of the state that wait at most: a commit without them touches about half as many pages of the file, and after
@@ -74,6 +74,14 @@ impl Shared {
         }
         all.append(writes);
         if all.is_empty() { Ok(()) } else { self.engine.commit(all) }
+    }
+
+    /// The state as it is now. Its payloads are kept while it lives. Called on the store's thread alone: the state must not
+    /// change before its payloads are known to be wanted.
+    pub(crate) fn snapshot(&self) -> StateSnapshot {
+        let snapshot = StateSnapshot { view: Arc::new(self.publisher.view()), source: Arc::clone(&self.engine) };
+        self.pins.add(&snapshot);
+        snapshot
     }
 
     /// Deletes the payloads of log entries up to `last` that no state and no snapshot refers to, as far as a commit has

@@ -14,21 +14,16 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::config::{SnapshotMeta, TypeConfig, Vote};
+use super::contents::{self, Contents};
 use super::message::missing;
 use super::snapshot::StateSnapshot;
-use crate::engine::{Engine, Key, OpenError, Writes};
+use crate::engine::OpenError;
 use crate::failure::StorageFailure;
-use crate::op::PayloadRef;
+use crate::record::Applied;
 use crate::record::raft::{applied_message, applied_of, vote_message, vote_of};
-use crate::record::{Applied, decode_payload, record_message, record_of};
-use crate::state::State;
-use crate::view::View;
 
 /// Chunks that wait for the network: as many payloads are in memory.
 const CHUNKS: usize = 4;
-/// Bytes of payloads that are written in one commit.
-const WRITTEN_AT_ONCE: usize = 4 * 1024 * 1024;
-
 /// Reads a snapshot into chunks, on a thread that may wait for the disk.
 pub(super) fn send(
     runtime: &Handle,
@@ -64,27 +59,11 @@ fn read(
     snapshot: &StateSnapshot,
     sender: &mpsc::Sender<v1::SnapshotChunk>,
 ) -> Result<(), StorageFailure> {
-    let state = snapshot.view.state();
-    let send = |chunk| sender.blocking_send(v1::SnapshotChunk { chunk: Some(chunk) }).is_ok();
-    if !send(Chunk::Header(header)) {
-        return Ok(()); // the receiver has gone away
+    let send = |chunk| sender.blocking_send(chunk).is_ok(); // a receiver that has gone away wants no more
+    if !send(v1::SnapshotChunk { chunk: Some(Chunk::Header(header)) }) {
+        return Ok(());
     }
-    for record in state.keys().filter_map(|key| state.get(key)) {
-        if !send(Chunk::Record(record_message(&record))) {
-            return Ok(());
-        }
-    }
-    for at in state.payloads() {
-        let key = Key::payload(at);
-        let missing = || StorageFailure::Inconsistent { what: format!("{key} of the snapshot is missing") };
-        let payload = decode_payload(snapshot.source.get(&key)?.ok_or_else(missing)?)?;
-        let chunk = v1::SnapshotPayload { index: at.index, slot: at.slot, payload: Some(payload.into()) };
-        if !send(Chunk::Payload(chunk)) {
-            return Ok(());
-        }
-    }
-    send(Chunk::End(v1::StoredBlank {}));
-    Ok(())
+    contents::read(snapshot, send)
 }
 
 /// Why a snapshot was not received.
@@ -111,27 +90,15 @@ pub enum ReceiveError {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     directory: Utf8PathBuf,
-    source: Arc<Engine>,
+    contents: Contents,
     vote: Vote,
     applied: Applied,
     snapshot_id: String,
-    state: State,
-    writes: Writes,
-    size: usize,
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        remove(&self.directory);
-    }
-}
-
-/// What is not needed any more is removed; the next start tries again.
-pub(crate) fn remove(directory: &camino::Utf8Path) {
-    match std::fs::remove_dir_all(directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(%error, %directory, "what is left of a snapshot cannot be removed"),
+        contents::remove(&self.directory);
     }
 }
 
@@ -148,55 +115,20 @@ impl Incoming {
             return Err(ReceiveError::OtherMember);
         }
         let applied = applied_of(header.applied.ok_or_else(|| missing("applied"))?)?;
-        remove(&directory);
-        let source = Arc::new(Engine::open(&directory, sealer)?);
-        Ok(Self {
-            directory,
-            source,
-            vote: vote_of(header.vote.ok_or_else(|| missing("vote"))?),
-            state: State { version: applied.version, ..State::default() },
-            applied,
-            snapshot_id: header.snapshot_id,
-            writes: Writes::default(),
-            size: 0,
-        })
+        let mut contents = Contents::begin(&directory, sealer)?;
+        contents.state.version = applied.version;
+        let vote = vote_of(header.vote.ok_or_else(|| missing("vote"))?);
+        Ok(Self { directory, contents, vote, applied, snapshot_id: header.snapshot_id })
     }
 
     /// Takes a chunk; `true` after the last.
     pub(crate) fn take(&mut self, chunk: v1::SnapshotChunk) -> Result<bool, ReceiveError> {
-        match chunk.chunk.ok_or_else(|| missing("chunk"))? {
-            Chunk::Header(_) => return Err(missing("record").into()),
-            Chunk::Record(record) => self.state.put(record_of(record)?),
-            Chunk::Payload(chunk) => {
-                let payload = chunk.payload.ok_or_else(|| missing("payload"))?;
-                self.size += payload.ciphertext.len();
-                let key = Key::payload(PayloadRef { index: chunk.index, slot: chunk.slot });
-                self.writes.put_payload(key, Arc::new(payload.into()));
-                if self.size >= WRITTEN_AT_ONCE {
-                    self.write()?;
-                }
-            }
-            Chunk::End(_) => {
-                self.write()?;
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn write(&mut self) -> Result<(), ReceiveError> {
-        self.size = 0;
-        let writes = std::mem::take(&mut self.writes);
-        if !writes.is_empty() {
-            self.source.commit(writes)?;
-        }
-        Ok(())
+        self.contents.take(chunk)
     }
 
     /// The snapshot, to be installed while this lives.
     pub(crate) fn snapshot(&mut self) -> (Vote, Snapshot<TypeConfig>) {
-        let state = std::mem::take(&mut self.state);
-        let data = StateSnapshot { view: Arc::new(View::new(state)), source: Arc::clone(&self.source) };
+        let data = self.contents.snapshot();
         let meta = SnapshotMeta {
             last_log_id: self.applied.log_id,
             last_membership: self.applied.membership.clone(),

@@ -1,0 +1,110 @@
+//! What a snapshot or a backup consists of: records, payloads, and an end without which nothing before it counts.
+
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use secretd_proto::v1;
+use secretd_proto::v1::snapshot_chunk::Chunk;
+use secretd_sealing::at_rest::Sealer;
+
+use super::message::missing;
+use super::snapshot::StateSnapshot;
+use super::stream::ReceiveError;
+use crate::engine::{Engine, Key, Writes};
+use crate::failure::StorageFailure;
+use crate::op::PayloadRef;
+use crate::record::{decode_payload, record_message, record_of};
+use crate::state::State;
+use crate::view::View;
+
+/// Bytes of payloads that are written in one commit.
+const WRITTEN_AT_ONCE: usize = 4 * 1024 * 1024;
+
+/// Reads a snapshot, one payload after the other, until `send` answers that nobody wants more.
+pub(crate) fn read(
+    snapshot: &StateSnapshot,
+    mut send: impl FnMut(v1::SnapshotChunk) -> bool,
+) -> Result<(), StorageFailure> {
+    let state = snapshot.view.state();
+    let mut send = |chunk| send(v1::SnapshotChunk { chunk: Some(chunk) });
+    for record in state.keys().filter_map(|key| state.get(key)) {
+        if !send(Chunk::Record(record_message(&record))) {
+            return Ok(());
+        }
+    }
+    for at in state.payloads() {
+        let key = Key::payload(at);
+        let missing = || StorageFailure::Inconsistent { what: format!("{key} of the snapshot is missing") };
+        let payload = decode_payload(snapshot.source.get(&key)?.ok_or_else(missing)?)?;
+        let chunk = v1::SnapshotPayload { index: at.index, slot: at.slot, payload: Some(payload.into()) };
+        if !send(Chunk::Payload(chunk)) {
+            return Ok(());
+        }
+    }
+    send(Chunk::End(v1::StoredBlank {}));
+    Ok(())
+}
+
+/// What is not needed any more is removed; the next start tries again.
+pub(crate) fn remove(directory: &Utf8Path) {
+    match std::fs::remove_dir_all(directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, %directory, "what is left of a snapshot cannot be removed"),
+    }
+}
+
+/// Contents that are coming in: payloads go to the disk at once, to an engine of their own.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) state: State,
+    writes: Writes,
+    size: usize,
+}
+
+impl Contents {
+    /// Begins anew in `directory`.
+    pub(crate) fn begin(directory: &Utf8PathBuf, sealer: Sealer) -> Result<Self, ReceiveError> {
+        remove(directory);
+        let engine = Arc::new(Engine::open(directory, sealer)?);
+        Ok(Self { engine, state: State::default(), writes: Writes::default(), size: 0 })
+    }
+
+    /// Takes a part; `true` after the last.
+    pub(crate) fn take(&mut self, chunk: v1::SnapshotChunk) -> Result<bool, ReceiveError> {
+        match chunk.chunk.ok_or_else(|| missing("chunk"))? {
+            Chunk::Header(_) => return Err(missing("record").into()),
+            Chunk::Record(record) => self.state.put(record_of(record)?),
+            Chunk::Payload(chunk) => {
+                let payload = chunk.payload.ok_or_else(|| missing("payload"))?;
+                self.size += payload.ciphertext.len();
+                let key = Key::payload(PayloadRef { index: chunk.index, slot: chunk.slot });
+                self.writes.put_payload(key, Arc::new(payload.into()));
+                if self.size >= WRITTEN_AT_ONCE {
+                    self.write()?;
+                }
+            }
+            Chunk::End(_) => {
+                self.write()?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn write(&mut self) -> Result<(), ReceiveError> {
+        self.size = 0;
+        let writes = std::mem::take(&mut self.writes);
+        if !writes.is_empty() {
+            self.engine.commit(writes)?;
+        }
+        Ok(())
+    }
+
+    /// All of it, as a snapshot.
+    pub(crate) fn snapshot(&mut self) -> StateSnapshot {
+        let state = std::mem::take(&mut self.state);
+        StateSnapshot { view: Arc::new(View::new(state)), source: Arc::clone(&self.engine) }
+    }
+}
