@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use secretd_proto::code::Code;
 use secretd_proto::v1::backup_part::Part;
 use secretd_proto::v1::{BackupBegin, BackupPart, BackupRequest};
@@ -80,7 +82,7 @@ async fn write(path: &Path, parts: Streaming<BackupPart>) -> Result<(BackupBegin
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial).map_err(cannot)?;
     let written = receive(&file, parts, &cannot).await;
     let finished = written.and_then(|written| {
-        file.sync_all().and_then(|()| fs::rename(&partial, path)).map_err(cannot)?;
+        file.sync_all().and_then(|()| put_in_place(&partial, path)).map_err(cannot)?;
         Ok(written)
     });
     if finished.is_err() {
@@ -89,12 +91,23 @@ async fn write(path: &Path, parts: Streaming<BackupPart>) -> Result<(BackupBegin
     finished
 }
 
+/// Gives the file its name, unless another has taken it meanwhile. Both are on the disk when this returns.
+fn put_in_place(partial: &Path, path: &Path) -> std::io::Result<()> {
+    match renameat_with(CWD, partial, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL) => fs::rename(partial, path)?, // network file systems know the plain one alone
+        renamed => renamed?,
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 async fn receive(
     mut file: &File,
     mut parts: Streaming<BackupPart>,
     cannot: &impl Fn(std::io::Error) -> Failure,
 ) -> Result<(BackupBegin, u64), Failure> {
     let mut begin = None;
+    let mut end = None;
     let mut length = 0;
     while let Some(part) = parts.message().await? {
         match part.part {
@@ -103,9 +116,11 @@ async fn receive(
                 file.write_all(&data).map_err(cannot)?;
                 length += data.len() as u64;
             }
+            Some(Part::End(whole)) => end = Some(whole),
             None => {}
         }
     }
-    let begin = begin.ok_or_else(|| Failure::failed("the manager has sent no backup"))?;
+    let begin = begin.filter(|_| end == Some(length));
+    let begin = begin.ok_or_else(|| Failure::failed("the manager has not sent the whole backup: try again"))?;
     Ok((begin, length))
 }

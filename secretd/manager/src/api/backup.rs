@@ -51,12 +51,20 @@ async fn begin(context: &Context, passphrase: KeyBytes) -> Result<Messages<v1::B
     tokio::task::spawn_blocking(move || {
         // Who asked may go away at any time.
         let send = |part| sender.blocking_send(Ok(v1::BackupPart { part: Some(part) })).is_ok();
+        let mut length = header.len();
         if !send(Part::Begin(begin)) || !send(Part::Data(header)) {
             return;
         }
-        if let Err(error) = backup.write(seal, taken_at, |data| data.is_empty() || send(Part::Data(data))) {
-            let refusal = Refusal::new(Code::Storage, format!("the backup broke off: {}", with_causes(&error)));
-            let _ = sender.blocking_send(Err(refusal.into()));
+        let sink = |data: Vec<u8>| {
+            length += data.len();
+            data.is_empty() || send(Part::Data(data))
+        };
+        match backup.write(seal, taken_at, sink) {
+            Ok(()) => drop(send(Part::End(length as u64))),
+            Err(error) => {
+                let refusal = Refusal::new(Code::Storage, format!("the backup broke off: {}", with_causes(&error)));
+                let _ = sender.blocking_send(Err(refusal.into()));
+            }
         }
     });
     Ok(Box::pin(ReceiverStream::new(parts)))
