@@ -65,7 +65,6 @@ impl Directories {
         loop {
             let (view, mut changes) = store.view_and_watch();
             self.set(Directory::of(&store, &view));
-            let mut seen = false;
             loop {
                 let led = async {
                     match &mut leadership {
@@ -77,7 +76,6 @@ impl Directories {
                 tokio::select! {
                     change = changes.next() => match change {
                         Some(change) => {
-                            seen = true;
                             if change.events.iter().any(concerns) {
                                 self.set(Directory::of(&store, &change.view));
                             }
@@ -90,7 +88,7 @@ impl Directories {
                     },
                 }
             }
-            if !seen && leadership.is_none() {
+            if store.is_closed() {
                 return Err(Ended::StoreClosed);
             }
         }

@@ -82,13 +82,11 @@ impl Events {
         let (store, (_, mut watch)) = (store.clone(), store.view_and_watch());
         async move {
             loop {
-                let mut seen = false;
                 while let Some(change) = watch.next().await {
-                    seen = true;
                     let told = change.events.iter().filter_map(|event| tell::event(event, &change));
                     told.for_each(|event| self.publish(event));
                 }
-                if !seen {
+                if store.is_closed() {
                     return Err(Ended::StoreClosed);
                 }
                 (_, watch) = store.view_and_watch();

@@ -34,7 +34,7 @@ pub(crate) async fn keep(store: Store) -> Result<Infallible, Ended> {
             }
         };
         tokio::select! {
-            change = changes.next() => if change.is_none() && replica.has_stopped() {
+            change = changes.next() => if change.is_none() && store.is_closed() {
                 return Err(Ended::StoreClosed);
             },
             () = retry => {}

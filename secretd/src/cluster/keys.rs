@@ -152,12 +152,10 @@ pub(crate) async fn watch_autolock(store: Store, told: watch::Sender<(bool, u64)
             told.send_if_modified(|known| std::mem::replace(known, now) != now);
         };
         tell(&view);
-        let mut seen = false;
         while let Some(change) = changes.next().await {
-            seen = true;
             tell(&change.view);
         }
-        if !seen && store.replica().is_none_or(|replica| replica.has_stopped()) {
+        if store.is_closed() {
             return;
         }
     }

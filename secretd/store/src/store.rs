@@ -89,9 +89,15 @@ impl Store {
         self.publisher.view()
     }
 
-    /// The current state, and every change after it: none is missed, none comes twice.
+    /// The current state, and every change after it: none is missed, none comes twice. A watch that ends while the store is
+    /// not closed is followed by another: the state was replaced as a whole.
     pub fn view_and_watch(&self) -> (View, Watch) {
         self.publisher.view_and_watch()
+    }
+
+    /// Whether the store is closed: no watch will see a change any more.
+    pub fn is_closed(&self) -> bool {
+        self.publisher.is_closed()
     }
 
     /// Applies all of `ops` or none. When it returns, they are durable, and in every view taken from then on.

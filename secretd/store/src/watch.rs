@@ -19,7 +19,7 @@ use crate::view::View;
 pub struct Watch(UnboundedReceiver<Arc<Change>>);
 
 impl Watch {
-    /// The next change; `None` once the store is closed and all changes are taken.
+    /// The next change; `None` once the store is closed, or its state was replaced as a whole, and all changes are taken.
     ///
     /// Cancel-safe: a change that was not returned is returned by the next call.
     pub async fn next(&mut self) -> Option<Arc<Change>> {
@@ -71,6 +71,11 @@ impl Publisher {
         let mut published = self.0.lock();
         published.view = view;
         published.subscribers.clear();
+    }
+
+    /// Whether no watch will ever see a change again.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().closed
     }
 
     /// Ends every watch.

@@ -98,7 +98,7 @@ fn put_in_place(partial: &Path, path: &Path) -> std::io::Result<()> {
         renamed => renamed?,
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 async fn receive(

@@ -11,7 +11,7 @@ use crate::op::Op;
 use crate::state::{Record, RecordKey, State};
 use crate::store::Store;
 use crate::view::View;
-use crate::watch::Watch;
+use crate::watch::{Publisher, Watch};
 
 /// Follows `view` by events alone, as a watcher does that keeps a copy of its own.
 fn follow(copy: &mut State, change: &Change) {
@@ -103,4 +103,16 @@ async fn snapshot_and_events_are_the_later_view_on_disk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshot_and_events_are_the_later_view_in_memory() {
     watch_many(Store::in_memory(clock()).await).await;
+}
+
+#[test]
+fn watch_that_ends_says_whether_another_can_follow() {
+    let publisher = Publisher::default();
+    let (_, mut watch) = publisher.view_and_watch();
+    publisher.replace(View::default());
+
+    assert!(watch.try_next().is_none() && !publisher.is_closed());
+    let (_, _another) = publisher.view_and_watch();
+    publisher.close();
+    assert!(publisher.is_closed());
 }
