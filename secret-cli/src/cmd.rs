@@ -44,7 +44,7 @@ impl Context {
 
     /// Whether errors are JSON too.
     pub(crate) fn errors_as_json(&self) -> bool {
-        self.format == Format::Json
+        matches!(self.format, Format::Json(_))
     }
 }
 
@@ -54,8 +54,9 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Failure> {
     // What is asked of contexts must not fail because of the one that is in use.
     let needs_none = matches!(cli.command, Command::Context(_) | Command::Completion(_) | Command::Man(_));
     let host = if needs_none { own_node()? } else { target(&cli)? };
-    let context = Context { host, reading, format: Format::parse(cli.format.as_deref())? };
+    let context = Context { host, reading, format: Format::parse(cli.format.as_deref(), reading.age())? };
     if reading.stale {
+        check_reads(&cli.command)?;
         output::note("WARNING: what follows is what this manager knows, and may be out of date");
     }
     match cli.command {
@@ -73,6 +74,30 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Service(group) => service::run(&context, group).await,
         Command::Version(args) => version::run(&context, &args).await,
         Command::Volume(group) => volume::run(&context, group).await,
+    }
+}
+
+/// Refuses `--stale` with what does not read the state of the cluster: it would say of an answer what is not so.
+fn check_reads(command: &Command) -> Result<(), Failure> {
+    let reads = match command {
+        Command::Node(group) => group.reads(),
+        Command::Secret(group) => group.reads(),
+        Command::Service(group) => group.reads(),
+        Command::Cluster(_)
+        | Command::Completion(_)
+        | Command::Context(_)
+        | Command::Events(_)
+        | Command::Exec(_)
+        | Command::Image(_)
+        | Command::Info(_)
+        | Command::Man(_)
+        | Command::Operator(_)
+        | Command::Version(_)
+        | Command::Volume(_) => false,
+    };
+    match reads {
+        true => Ok(()),
+        false => Err(Failure::usage("--stale is for what is read: ls, inspect and ps of nodes, secrets and services")),
     }
 }
 

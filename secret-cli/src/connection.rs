@@ -31,6 +31,7 @@ use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::format::Age;
 
 /// How long a connection over a network may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -49,6 +50,13 @@ pub(crate) const DEFAULT_HOST: &str = "unix:///run/secretd/control.sock";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) stale: bool,
+}
+
+impl Reading {
+    /// How old what is read may be.
+    pub(crate) fn age(self) -> Age {
+        if self.stale { Age::MayBeOld } else { Age::Newest }
+    }
 }
 
 impl Interceptor for Reading {

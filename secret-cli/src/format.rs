@@ -19,9 +19,18 @@ pub(crate) enum Format {
     /// Columns of a template, with a head.
     TableTemplate(Template),
     /// One JSON object in a line.
-    Json,
+    Json(Age),
     /// One line by a template.
     Template(Template),
+}
+
+/// How old what is shown may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// Everything that was acknowledged before is in it.
+    Newest,
+    /// It was asked for with `--stale`: objects that are read say so.
+    MayBeOld,
 }
 
 /// A column of a list: the field of a row's value, and the head.
@@ -29,11 +38,11 @@ pub(crate) type Column = (&'static str, &'static str);
 
 impl Format {
     /// What `--format` says.
-    pub(crate) fn parse(text: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: Option<&str>, age: Age) -> Result<Self, Failure> {
         let template = |text: &str| Template::parse(text).map_err(Failure::usage);
         match text {
             None | Some("" | "table") => Ok(Self::Table),
-            Some("json") => Ok(Self::Json),
+            Some("json") => Ok(Self::Json(age)),
             Some(text) => match text.strip_prefix("table ") {
                 Some(columns) => template(columns.trim_start()).map(Self::TableTemplate),
                 None => template(text).map(Self::Template),
@@ -57,7 +66,7 @@ impl Format {
                 table.extend(lines(template, rows)?);
                 Ok(table::align(&table))
             }
-            Self::Json => Ok(rows.iter().map(|row| format!("{row}\n")).collect()),
+            Self::Json(age) => Ok(rows.iter().map(|row| format!("{}\n", age.mark(row))).collect()),
             Self::Template(template) => {
                 if rows.is_empty() {
                     template.evaluate(&heads).map_err(Failure::invalid)?; // a wrong name shows without rows too
@@ -71,7 +80,7 @@ impl Format {
     pub(crate) fn object(&self, plain: &str, value: &Value) -> Result<String, Failure> {
         match self {
             Self::Table => Ok(format!("{plain}\n")),
-            Self::Json => Ok(format!("{value}\n")),
+            Self::Json(_) => Ok(format!("{value}\n")),
             Self::Template(template) | Self::TableTemplate(template) => {
                 Ok(format!("{}\n", template.evaluate(value).map_err(Failure::invalid)?))
             }
@@ -82,14 +91,28 @@ impl Format {
     pub(crate) fn inspect(&self, objects: &[Value]) -> Result<String, Failure> {
         match self {
             Self::Table => {
-                let array = Value::from(objects.to_vec());
+                let array = Value::from(objects.to_vec()); // a note on standard error says how old it may be
                 serde_json::to_string_pretty(&array).map(|text| format!("{text}\n")).map_err(Failure::failed)
             }
-            Self::Json => Ok(format!("{}\n", Value::from(objects.to_vec()))),
+            Self::Json(age) => {
+                let objects: Vec<Value> = objects.iter().map(|object| age.mark(object)).collect();
+                Ok(format!("{}\n", Value::from(objects)))
+            }
             Self::Template(template) | Self::TableTemplate(template) => {
                 Ok(lines(template, objects)?.iter().map(|line| format!("{line}\n")).collect())
             }
         }
+    }
+}
+
+impl Age {
+    /// A JSON object that was read, marked when it may be old.
+    fn mark(self, object: &Value) -> Value {
+        let mut object = object.clone();
+        if let (Self::MayBeOld, Value::Object(map)) = (self, &mut object) {
+            map.insert("Stale".to_owned(), Value::Bool(true));
+        }
+        object
     }
 }
 
@@ -113,7 +136,8 @@ mod tests {
 
     fn show(format: &str, rows: &[Value]) -> String {
         let columns = [("ID", "ID"), ("Name", "NAME")];
-        let text = Format::parse(Some(format)).and_then(|format| format.list(&columns, &[("N", "NUMBER")], rows));
+        let text =
+            Format::parse(Some(format), Age::Newest).and_then(|format| format.list(&columns, &[("N", "NUMBER")], rows));
         text.unwrap_or_else(|failure| format!("! {} {failure}\n", failure.exit))
     }
 
@@ -145,6 +169,15 @@ mod tests {
             x
         "#]]
         .assert_eq(&formats.map(|format| format!("--- {format}\n{}", show(format, &rows))).concat());
+    }
+
+    #[test]
+    fn what_may_be_old_says_so_in_json() {
+        let rows = [json!({ "ID": "x1" })];
+        let format = Format::parse(Some("json"), Age::MayBeOld).unwrap();
+        assert_eq!(format.list(&[("ID", "ID")], &[], &rows).unwrap(), "{\"ID\":\"x1\",\"Stale\":true}\n");
+        assert_eq!(format.inspect(&rows).unwrap(), "[{\"ID\":\"x1\",\"Stale\":true}]\n");
+        assert_eq!(format.object("", &rows[0]).unwrap(), "{\"ID\":\"x1\"}\n", "what was changed is not old");
     }
 
     #[test]

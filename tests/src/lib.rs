@@ -1,7 +1,7 @@
 //! The lab: real nodes on this machine, for tests that drive the real binaries.
 //!
 //! Reading order: [`sandbox`] (namespaces in which everything of a node lives and dies), [`node`] (one secretd with
-//! directories of its own), [`lab`] (several of them on one network), [`command`] (`sctl` as a user types it), [`client`] (the API without `sctl`), [`rootfs`] (small images).
+//! directories of its own), [`lab`] (several of them on one network), [`command`] (`sctl` as a user types it), [`client`] (the API without `sctl`), [`rootfs`] (small images), [`secret_fs`] (what it holds).
 //!
 //! Everything needs root. A test that cannot have it fails, and says why.
 
@@ -13,3 +13,4 @@ pub mod node;
 pub mod oci;
 pub mod rootfs;
 pub mod sandbox;
+pub mod secret_fs;

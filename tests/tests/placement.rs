@@ -69,6 +69,11 @@ fn wrong_rules_are_refused_before_anything_is_made() -> Result<()> {
     };
     refused(1, &["--constraint", "node.role=manager"], "constraint expected one operator from ==, !=")?;
     refused(1, &["--constraint", "colour==red"], "key 'colour' is invalid")?;
+    refused(1, &["--constraint", "node.ip==10.0.0.1"], "key 'node.ip' is invalid")?;
+    refused(1, &["--constraint", "node.labels.==red"], "key 'node.labels.' is invalid")?;
+    refused(1, &["--constraint", "node.role==a;b"], "value 'a;b' is invalid")?;
+    refused(1, &["--constraint", "node.role=="], "value '' is invalid")?;
+    refused(2, &["--replicas-max-per-node", "many"], "--replicas-max-per-node")?;
     refused(2, &["--placement-pref", "pack=node.labels.a"], "only spread is supported")?;
     refused(1, &["--placement-pref", "spread=node.id"], "node.labels.KEY and engine.labels.KEY alone")?;
     refused(2, &["--mode", "global", "--replicas", "2"], "replicas can only be used with replicated mode")?;
@@ -130,4 +135,84 @@ fn global_service_has_a_task_on_each_node_as_nodes_come_and_go() -> Result<()> {
     let scaled = node.refused(1, &["service", "scale", "agent=3"], b"")?;
     ensure!(scaled.contains("scale can only be used with replicated mode"), "{scaled}");
     Ok(())
+}
+
+#[test]
+fn constraints_may_ask_for_everything_that_is_known_of_a_node() -> Result<()> {
+    let lab = Lab::start_with(2, &["--label", "rack=7"])?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    lab.join(2, "worker")?;
+    lab.import_busybox()?;
+    let node = lab.node(1);
+    node.ok(&["node", "update", "--label-add", "zone=a", "n2"])?;
+    let (id, elsewhere) = (format!("node.id=={}", lab.id(2)?), format!("node.id!={}", lab.id(1)?));
+    for (number, constraint) in [
+        &id,
+        &elsewhere,
+        "node.hostname==n2",
+        "node.hostname != N1",
+        "node.role==worker",
+        "node.role!=manager",
+        "node.labels.zone==A",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("s{number}");
+        create(node, &name, &["--constraint", constraint])?;
+        ensure!(nodes(node, &name)? == ["n2"], "{constraint}: {:?}", nodes(node, &name)?);
+        node.ok(&["service", "rm", &name])?;
+    }
+    // What holds on both: one task on each.
+    let both = ["engine.labels.rack==7", "engine.labels.rack!=8", "node.platform.os==linux", "node.labels.zone!=b"];
+    let constraints: Vec<&str> = both.iter().flat_map(|constraint| ["--constraint", *constraint]).collect();
+    create(node, "both", &[&["--mode", "global"], constraints.as_slice()].concat())?;
+    ensure!(nodes(node, "both")? == ["n1", "n2"]);
+    let machine = if cfg!(target_arch = "x86_64") { ["x86_64", "amd64"] } else { ["aarch64", "arm64"] };
+    for (number, word) in machine.into_iter().enumerate() {
+        let name = format!("arch{number}");
+        create(node, &name, &["--mode", "global", "--constraint", &format!("node.platform.arch=={word}")])?;
+        ensure!(nodes(node, &name)? == ["n1", "n2"], "{word}");
+    }
+    Ok(())
+}
+
+/// Creates a service whose tasks wait, and gives what they say.
+fn waits(node: &Node, name: &str, flags: &[&str], says: &str) -> Result<()> {
+    let first = ["service", "create", "--detach", "--name", name];
+    node.ok(&[&first, flags, &["busybox:1", "sleep", "10000"]].concat())?;
+    let shown = ["service", "ps", name, "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}"];
+    until_shown(node, &shown, |rows| rows.lines().any(|row| row.starts_with("Pending ") && row.contains(says)))?;
+    Ok(())
+}
+
+#[test]
+fn task_that_waits_says_of_every_node_why() -> Result<()> {
+    let lab = Lab::cluster(1, 2)?;
+    let node = lab.node(1);
+    waits(
+        node,
+        "one-each",
+        &["--replicas", "4", "--replicas-max-per-node", "1"],
+        "no suitable node (max replicas per node limit exceeded on 3 nodes)",
+    )?;
+    until_on(node, "one-each", &["n1", "n2", "n3"])?;
+    // More than half of a node's processors: one task for each node, and the rest waits for one that ends.
+    let processors: f64 = node.ok(&["info", "--format", "{{.NCPU}}"])?.parse()?;
+    let reserve = format!("{}", processors * 0.6);
+    let says = "no suitable node (insufficient resources on 3 nodes)";
+    waits(node, "hungry", &["--replicas", "4", "--reserve-cpu", &reserve], says)?;
+    until_on(node, "hungry", &["n1", "n2", "n3"])?;
+
+    node.ok(&["node", "update", "--availability", "pause", "n3"])?;
+    let says = "no suitable node (scheduling constraints not satisfied on 1 node; insufficient resources on 1 node; 1 node not available for new tasks)";
+    waits(node, "all", &["--constraint", "node.role==worker", "--reserve-cpu", &reserve], says)?;
+    node.ok(&["service", "rm", "hungry"])?;
+    until_on(node, "all", &["n2"])?;
+    node.ok(&["node", "update", "--availability", "drain", "n1"])?;
+    node.ok(&["node", "update", "--availability", "drain", "n2"])?;
+    let says = "no suitable node (3 nodes not available for new tasks)";
+    waits(node, "none", &[], says)?;
+    node.ok(&["node", "update", "--availability", "active", "n3"])?;
+    until_on(node, "none", &["n3"])
 }

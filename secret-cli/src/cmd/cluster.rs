@@ -1,5 +1,6 @@
 //! `sctl cluster`
 
+mod absent;
 mod backup;
 mod init;
 mod join;

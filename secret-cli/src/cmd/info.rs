@@ -1,12 +1,13 @@
 //! `sctl info`
 
 use clap::Args;
-use secretd_proto::v1::{GetInfoRequest, GetInfoResponse, ListImagesRequest};
+use secretd_proto::v1::{ClusterSpec, GetInfoRequest, GetInfoResponse, ListImagesRequest};
 use serde_json::{Value, json};
 
 use super::Context;
 use super::inspection::ShortFormat;
 use crate::failure::Failure;
+use crate::parse::duration;
 use crate::{human, output};
 
 #[derive(Debug, Args)]
@@ -51,11 +52,29 @@ fn object(info: &GetInfoResponse, images: usize) -> Value {
             "Services": info.services,
             "Secrets": info.secrets,
             "TasksRunning": info.tasks_running,
-            "Cluster": { "ID": info.cluster_id },
+            "NodeAddr": info.address,
+            "RemoteManagers": info.manager_addresses,
+            "Error": info.error,
+            "Cluster": { "ID": info.cluster_id, "Spec": info.spec.as_ref().map(settings) },
         },
         "Secrets": { "Backend": secrets.backend, "Memory": secrets.memory, "Weaknesses": secrets.weaknesses },
         "Warnings": info.warnings,
     })
+}
+
+/// What operators can change of the cluster.
+fn settings(spec: &ClusterSpec) -> Value {
+    json!({
+        "TaskHistoryRetentionLimit": history(spec),
+        "HeartbeatPeriod": duration::show(spec.heartbeat.as_ref()),
+        "NodeCertExpiry": duration::show(spec.cert_expiry.as_ref()),
+        "AutoLockManagers": spec.autolock,
+    })
+}
+
+/// As it is given: -1 is no limit.
+fn history(spec: &ClusterSpec) -> i64 {
+    spec.task_history_limit.filter(|limit| *limit != u32::MAX).map_or(-1, i64::from)
 }
 
 fn plain(info: &GetInfoResponse, images: usize) -> String {
@@ -63,6 +82,9 @@ fn plain(info: &GetInfoResponse, images: usize) -> String {
     let secrets = node.secrets.clone().unwrap_or_default();
     let mut lines =
         vec![format!("Server Version: {}", info.server_version), format!("Cluster: {}", info.cluster_state)];
+    if !info.error.is_empty() {
+        lines.push(format!(" Error: {}", info.error));
+    }
     if !info.cluster_id.is_empty() {
         lines.extend([
             format!(" NodeID: {}", info.node_id),
@@ -74,6 +96,16 @@ fn plain(info: &GetInfoResponse, images: usize) -> String {
             format!(" Secrets: {}", info.secrets),
             format!(" Running Tasks: {}", info.tasks_running),
         ]);
+        if let Some(spec) = &info.spec {
+            lines.extend([
+                format!(" Task History Retention Limit: {}", history(spec)),
+                format!(" Dispatcher Heartbeat Period: {}", duration::show(spec.heartbeat.as_ref())),
+                format!(" CA Expiry Duration: {}", duration::show(spec.cert_expiry.as_ref())),
+                format!(" Autolock Managers: {}", spec.autolock),
+            ]);
+        }
+        lines.push(format!(" Node Address: {}", info.address));
+        lines.push(format!(" Manager Addresses: {}", info.manager_addresses.join(", ")));
     }
     lines.extend([
         format!("Images: {images}"),

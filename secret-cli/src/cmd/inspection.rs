@@ -21,7 +21,7 @@ impl ShortFormat {
     /// How to show the objects.
     pub(crate) fn of(&self, context: &Context) -> Result<Format, Failure> {
         match &self.short_format {
-            Some(format) => Format::parse(Some(format)),
+            Some(format) => Format::parse(Some(format), context.reading.age()),
             None => Ok(context.format.clone()),
         }
     }

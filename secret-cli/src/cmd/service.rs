@@ -42,6 +42,13 @@ pub(crate) enum Group {
     Update(Box<update::Update>),
 }
 
+impl Group {
+    /// Whether it shows what the cluster's state has, and nothing else.
+    pub(super) fn reads(&self) -> bool {
+        matches!(self, Self::Inspect(_) | Self::Ls(_) | Self::Ps(_))
+    }
+}
+
 pub(crate) async fn run(context: &Context, group: Group) -> Result<u8, Failure> {
     match group {
         Group::Create(args) => create::run(context, *args).await,

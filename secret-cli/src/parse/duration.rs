@@ -17,8 +17,23 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
+    if text.starts_with('-') {
+        return Err("a duration cannot be negative".to_owned());
+    }
     let nanos = nanos(text).ok_or("a duration has numbers with units out of ns, us, ms, s, m and h, such as 1m30s")?;
     Ok(Duration::from_nanos(nanos))
+}
+
+/// A duration on the wire, as it may be given: `2160h`, `1m30s`, `500ms`.
+pub(crate) fn show(duration: Option<&prost_types::Duration>) -> String {
+    let duration = duration.and_then(|duration| Duration::try_from(*duration).ok()).unwrap_or_default();
+    let seconds = duration.as_secs();
+    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let fraction =
+        [(u64::from(duration.subsec_millis()), "ms"), (u64::from(duration.subsec_nanos() % 1_000_000), "ns")];
+    let parts = parts.into_iter().chain(fraction).filter(|(number, _)| *number > 0);
+    let text: String = parts.map(|(number, unit)| format!("{number}{unit}")).collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 fn nanos(mut text: &str) -> Option<u64> {
@@ -71,6 +86,7 @@ mod tests {
             ("10", None),
             ("", None),
             ("-1s", None),
+            ("1h1ms5ns", Some(3_600_001_000_005)),
             ("1x", None),
             ("s", None),
             (".s", None),
@@ -78,6 +94,11 @@ mod tests {
         ];
         for (text, nanos) in table {
             assert_eq!(parse(text).ok().map(|duration| duration.as_nanos()), nanos, "{text}");
+            let Some(duration) = parse(text).ok().and_then(|duration| prost_types::Duration::try_from(duration).ok())
+            else {
+                continue;
+            };
+            assert_eq!(parse(&show(Some(&duration))).unwrap(), parse(text).unwrap(), "{text}");
         }
     }
 }

@@ -46,13 +46,13 @@ pub enum Availability {
 /// Whether a node's agent is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeState {
-    /// Not known yet.
+    /// Not known yet, or not to the manager that leads now.
     Unknown,
     /// It is.
     Ready,
     /// It has missed its heartbeats.
     Down,
-    /// It has said good-bye.
+    /// Its connection has ended, and its heartbeats are not overdue yet.
     Disconnected,
 }
 

@@ -29,6 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::caller::Caller;
 use crate::dispatch::broker::Broker;
+use crate::dispatch::session::Sessions;
 use crate::event::Events;
 use crate::refusal::Refusal;
 
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Events,
     pub(crate) broker: Broker,
+    pub(crate) sessions: Sessions,
 }
 
 impl Context {

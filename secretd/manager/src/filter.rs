@@ -31,6 +31,20 @@ impl Filters {
         Ok(Self { by_key })
     }
 
+    /// Refuses values of a key that can never match.
+    ///
+    /// # Errors
+    /// When a value is not one of `known`.
+    pub(crate) fn check(&self, key: &str, known: &[&str]) -> Result<(), Refusal> {
+        match self.values(key).iter().find(|value| !known.contains(&value.as_str())) {
+            Some(value) => {
+                let known = known.join(", ");
+                Err(Refusal::invalid(format!("invalid {key} filter: '{value}': it must be one of {known}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether one of the key's values satisfies `test`; a key without values does not restrict.
     pub(crate) fn holds(&self, key: &str, test: impl Fn(&str) -> bool) -> bool {
         self.by_key.get(key).is_none_or(|values| values.iter().any(|value| test(value)))
@@ -76,6 +90,17 @@ mod tests {
         let refusal = filters(&[("colour", "red")]).unwrap_err();
 
         assert_eq!(refusal.message, "invalid filter 'colour': it must be one of name, id, label");
+    }
+
+    #[test]
+    fn value_that_never_matches_is_refused() {
+        let filters = filters(&[("name", "a"), ("name", "x")]).unwrap();
+
+        assert_eq!(
+            filters.check("name", &["a", "b"]).unwrap_err().message,
+            "invalid name filter: 'x': it must be one of a, b"
+        );
+        assert!(filters.check("name", &["a", "x"]).is_ok() && filters.check("id", &["a"]).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The control plane of one manager: what users ask for becomes tasks, tasks get nodes, nodes get assignments.
 //!
 //! Reading order: [`manager`] (how it is put together); [`door`] (every call comes through it) with [`caller`],
-//! `authorize` and `forward`; `api` (the calls of sctl) over `validate`, `reference`, `filter` and [`refusal`]; `admission` and [`found`]
+//! `authorize` and `forward`; `api` (the calls of sctl) over `validate`, `reference`, `filter`, `natural` and [`refusal`]; `admission` and [`found`]
 //! (how nodes come in); `lead` (what the leader alone does): `orchestrate`, `allocate` and `schedule` (pure) with their
 //! shell `reconcile`, and `roles`; `dispatch` (the calls of agents) with `directory`; `raft_service` (the calls of other
 //! managers); [`event`] and `audit` (what people are told).
@@ -25,6 +25,7 @@ pub mod found;
 mod lead;
 pub mod links;
 pub mod manager;
+mod natural;
 mod orchestrate;
 mod raft_service;
 mod random_name;

@@ -99,8 +99,8 @@ impl Manager {
         loops.spawn(lead(store.clone(), Arc::clone(&clock), sessions.clone()));
         loops.spawn(directories.clone().follow(store.clone()));
         loops.spawn(events.clone().follow(&store));
-        let dispatcher = DispatcherService::new(store.clone(), sessions, broker.clone(), directories);
-        let context = Context { store: store.clone(), clock: Arc::clone(&clock), events, broker };
+        let dispatcher = DispatcherService::new(store.clone(), sessions.clone(), broker.clone(), directories);
+        let context = Context { store: store.clone(), clock: Arc::clone(&clock), events, broker, sessions };
         // Messages of every service may be as long as a secret needs.
         macro_rules! long {
             ($server:expr) => {

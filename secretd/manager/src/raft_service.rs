@@ -91,7 +91,9 @@ impl From<MembershipError> for Refusal {
         match &error {
             MembershipError::NotLeader(leader) => Self::not_leader(leader.as_ref()),
             MembershipError::Busy => Self::new(Code::OutOfSequence, error),
-            MembershipError::Quorum(_) | MembershipError::NoCatchUp(_) => Self::new(Code::NoQuorum, error),
+            MembershipError::Quorum(_) | MembershipError::Unreached(_) | MembershipError::NoCatchUp(_) => {
+                Self::new(Code::NoQuorum, error)
+            }
             MembershipError::Stopped(_) => Self::new(Code::Storage, error),
         }
     }

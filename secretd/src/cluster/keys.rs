@@ -44,7 +44,9 @@ impl Keys {
 
 impl Lifecycle {
     pub(super) async fn unlock(&mut self, key: KeyBytes) -> Result<(), Refusal> {
-        let Keys::Locked(locked) = &mut self.keys else { return Err(refusals::not_locked()) };
+        let Keys::Locked(locked) = &mut self.keys else {
+            return Err(if self.part.is_some() { refusals::not_locked() } else { refusals::not_part() });
+        };
         let Some(locked) = locked.take() else { return Err(refusals::locked()) };
         // A passphrase is stretched for a while.
         let unlocked = tokio::task::spawn_blocking(move || locked.unlock(&key)).await;

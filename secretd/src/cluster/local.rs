@@ -66,14 +66,14 @@ impl LocalService {
 #[tonic::async_trait]
 impl Local for LocalService {
     async fn get_info(&self, _: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, tonic::Status> {
-        let info = self.status.borrow().to_info();
+        let mut info = self.status.borrow().to_info();
+        info.warnings.splice(0..0, self.facts.warnings.iter().cloned());
         let description = self.facts.description.borrow().clone();
         Ok(Response::new(v1::GetInfoResponse {
             server_version: self.facts.version.clone(),
             node: Some(description.into()),
             data_dir: self.facts.data_dir.clone(),
             run_dir: self.facts.run_dir.clone(),
-            warnings: self.facts.warnings.clone(),
             ..info
         }))
     }

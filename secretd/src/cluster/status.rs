@@ -2,7 +2,7 @@
 
 use secretd_manager::Counts;
 use secretd_proto::v1;
-use secretd_store::Store;
+use secretd_store::{Replica, Store};
 
 use super::membership::Membership;
 
@@ -58,6 +58,8 @@ impl Status {
             secrets: number(counts.secrets),
             tasks_running: number(counts.tasks_running),
             error: self.error.clone(),
+            spec: self.store.as_ref().and_then(|store| Some(store.view().cluster()?.spec.clone().into())),
+            warnings: self.store.as_ref().map(warnings).unwrap_or_default(),
             ..v1::GetInfoResponse::default()
         };
         if let Some(membership) = &self.membership {
@@ -68,5 +70,18 @@ impl Status {
             info.manager_addresses = membership.managers.clone();
         }
         info
+    }
+}
+
+/// What should not stay as it is.
+fn warnings(store: &Store) -> Vec<String> {
+    let members = store.replica().map(Replica::members).unwrap_or_default();
+    match members.iter().filter(|member| member.voter).count() {
+        // Docker's words.
+        2 => vec![
+            "running the cluster in a two-manager configuration: this configuration provides no fault tolerance, and poses a high risk to lose control over the cluster: promote a third node, or demote one of the two"
+                .to_owned(),
+        ],
+        _ => Vec::new(),
     }
 }

@@ -96,7 +96,7 @@ impl Replica {
     /// # Errors
     /// See [`MembershipError`].
     pub async fn add_member(&self, id: u64, member: Member) -> Result<(), MembershipError> {
-        membership::add(&self.raft, id, member).await
+        membership::add(&self.raft, &self.reach, id, member).await
     }
 
     /// Takes a member out. When it is this one, another leads afterwards.

@@ -6,6 +6,7 @@ use clap::Args;
 use secretd_proto::v1::{InitClusterRequest, node};
 use serde_json::json;
 
+use super::absent::AbsentNetwork;
 use super::settings::Settings;
 use super::unlock_key;
 use crate::cmd::Context;
@@ -36,6 +37,8 @@ pub(crate) struct Init {
     listen_addr: String,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    absent: AbsentNetwork,
 }
 
 pub(crate) async fn run(context: &Context, args: Init) -> Result<u8, Failure> {

@@ -6,6 +6,7 @@ use clap::Args;
 use secretd_proto::v1::{JoinClusterRequest, node};
 use serde_json::json;
 
+use super::absent::AbsentNetwork;
 use crate::cmd::Context;
 use crate::failure::Failure;
 use crate::parse::availability;
@@ -30,6 +31,8 @@ pub(crate) struct Join {
     /// Where this node listens when it is a manager: ip|interface, with :port if wanted; every address and port 7377 unless given
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     listen_addr: String,
+    #[command(flatten)]
+    absent: AbsentNetwork,
     /// Address of a manager, with or without its port; of several, the first that answers is asked
     #[arg(value_name = "HOST:PORT", required = true)]
     managers: Vec<String>,

@@ -5,19 +5,36 @@ use std::time::Duration;
 use clap::Args;
 use secretd_proto::v1::{ClusterSpec, UpdateClusterRequest};
 
+use super::absent::Absent;
 use crate::parse::duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
     /// How long certificates of nodes count [default: 2160h]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     cert_expiry: Option<Duration>,
     /// How often nodes call; one is down after three times as long [default: 1s]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = heartbeat, allow_hyphen_values = true)]
     dispatcher_heartbeat: Option<Duration>,
-    /// Ended tasks that are kept for each slot [default: 5]
-    #[arg(long, value_name = "N")]
+    /// Ended tasks that are kept for each slot; -1 keeps all [default: 5]
+    #[arg(long, value_name = "N", value_parser = history, allow_hyphen_values = true)]
     task_history_limit: Option<u32>,
+    #[command(flatten)]
+    absent: Absent,
+}
+
+/// In Docker's words.
+fn heartbeat(text: &str) -> Result<Duration, String> {
+    match text.starts_with('-') {
+        true => Err("heartbeat time period cannot be a negative duration".to_owned()),
+        false => duration::parse(text),
+    }
+}
+
+/// As in Docker a negative number is no limit: no slot has so many tasks.
+fn history(text: &str) -> Result<u32, String> {
+    let number: i64 = text.parse().map_err(|_| "give a number of tasks, or -1 for all of them".to_owned())?;
+    Ok(if number < 0 { u32::MAX } else { u32::try_from(number).unwrap_or(u32::MAX) })
 }
 
 fn wire(duration: Option<Duration>) -> Option<prost_types::Duration> {

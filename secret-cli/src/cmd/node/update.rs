@@ -33,6 +33,10 @@ pub(crate) struct Update {
 }
 
 pub(crate) async fn run(context: &Context, args: Update) -> Result<u8, Failure> {
+    let labels_change = !args.label_add.is_empty() || !args.label_rm.is_empty();
+    if args.availability.is_none() && args.role.is_none() && !labels_change {
+        return Err(Failure::usage("nothing to change is given: see \"sctl node update --help\""));
+    }
     let reference = named(context, &args.node).await?;
     let mut control = context.control().await?;
     let known = control.get_node(GetNodeRequest { reference }).await?.into_inner().node.unwrap_or_default();
@@ -40,7 +44,7 @@ pub(crate) async fn run(context: &Context, args: Update) -> Result<u8, Failure> 
         reference: known.id.clone(),
         spec_version: known.spec_version,
         availability: args.availability.map(Into::into),
-        replace_labels: !args.label_add.is_empty() || !args.label_rm.is_empty(),
+        replace_labels: labels_change,
         labels: labels(&known, &args.label_add, &args.label_rm)?,
         manager: args.role.map(Role::is_manager),
     };

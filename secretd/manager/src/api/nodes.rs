@@ -14,7 +14,9 @@ use secretd_store::{MemberStatus, Op, View, keeps_quorum};
 use super::Context;
 use crate::audit::record;
 use crate::caller::Caller;
+use crate::dispatch::session::{Connection, Sessions};
 use crate::filter::Filters;
+use crate::natural;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 
@@ -24,7 +26,7 @@ const DEMOTION: Duration = Duration::from_secs(10);
 pub(super) fn get_node(context: &Context, request: &v1::GetNodeRequest) -> Result<v1::GetNodeResponse, Refusal> {
     let view = context.view()?;
     let node = find(&view, &request.reference)?;
-    Ok(v1::GetNodeResponse { node: Some(to_wire(node, &members(context))) })
+    Ok(v1::GetNodeResponse { node: Some(Shown::of(context).node(node)) })
 }
 
 /// The node that a reference means.
@@ -36,6 +38,8 @@ pub(super) fn find<'a>(view: &'a View, reference: &str) -> Result<&'a Arc<Node>,
 pub(super) fn list_nodes(context: &Context, request: v1::ListNodesRequest) -> Result<v1::ListNodesResponse, Refusal> {
     let view = context.view()?;
     let filters = Filters::parse(request.filters, &["id", "label", "membership", "name", "node.label", "role"])?;
+    filters.check("role", &["manager", "worker"])?;
+    filters.check("membership", &["accepted", "pending"])?; // nobody is ever pending
     let chosen = view.nodes().filter(|node| {
         filters.prefix("id", &node.id.to_string())
             && filters.prefix("name", &node.description.hostname)
@@ -45,9 +49,11 @@ pub(super) fn list_nodes(context: &Context, request: v1::ListNodesRequest) -> Re
             && filters.exact("role", if node.manager { "manager" } else { "worker" })
     });
     let mut nodes: Vec<&Arc<Node>> = chosen.collect();
-    nodes.sort_by(|a, b| (&a.description.hostname, a.id).cmp(&(&b.description.hostname, b.id)));
-    let members = members(context);
-    Ok(v1::ListNodesResponse { nodes: nodes.into_iter().map(|node| to_wire(node, &members)).collect() })
+    nodes.sort_by(|a, b| {
+        let by_name = natural::compare(&a.description.hostname, &b.description.hostname);
+        by_name.then_with(|| a.id.cmp(&b.id))
+    });
+    Ok(v1::ListNodesResponse { nodes: Shown::of(context).all(nodes) })
 }
 
 pub(super) async fn update_node(
@@ -85,7 +91,7 @@ pub(super) async fn update_node(
     if request.manager == Some(false) {
         without_vote(context, id).await;
     }
-    let node = context.store.view().node(&id).map(|node| to_wire(node, &members(context)));
+    let node = context.store.view().node(&id).map(|node| Shown::of(context).node(node));
     Ok(v1::UpdateClusterNodeResponse { node })
 }
 
@@ -144,17 +150,48 @@ fn members(context: &Context) -> Vec<MemberStatus> {
     context.store.replica().map(|replica| replica.members()).unwrap_or_default()
 }
 
-fn to_wire(node: &Arc<Node>, members: &[MemberStatus]) -> v1::Node {
-    let member = members.iter().find(|status| status.member.node == node.id);
-    let reachability = match (node.manager, member) {
-        (false, _) => v1::node::Reachability::None,
-        (true, Some(status)) if status.reachable == Some(true) => v1::node::Reachability::Reachable,
-        (true, Some(_)) => v1::node::Reachability::Unreachable,
-        (true, None) => v1::node::Reachability::Unknown,
-    };
-    v1::Node {
-        leader: member.is_some_and(|status| status.leader),
-        reachability: reachability.into(),
-        ..Node::clone(node).into()
+/// Nodes as they are shown: what the leader knows of them at this moment is not in their records.
+struct Shown<'a> {
+    members: Vec<MemberStatus>,
+    sessions: &'a Sessions,
+}
+
+impl<'a> Shown<'a> {
+    fn of(context: &'a Context) -> Self {
+        Self { members: members(context), sessions: &context.sessions }
+    }
+
+    fn all(&self, nodes: Vec<&Arc<Node>>) -> Vec<v1::Node> {
+        nodes.into_iter().map(|node| self.node(node)).collect()
+    }
+
+    fn node(&self, node: &Node) -> v1::Node {
+        let member = self.members.iter().find(|status| status.member.node == node.id);
+        let reachability = match (node.manager, member) {
+            (false, _) => v1::node::Reachability::None,
+            (true, Some(status)) if status.reachable == Some(true) => v1::node::Reachability::Reachable,
+            (true, Some(_)) => v1::node::Reachability::Unreachable,
+            (true, None) => v1::node::Reachability::Unknown,
+        };
+        v1::Node {
+            leader: member.is_some_and(|status| status.leader),
+            reachability: reachability.into(),
+            ..self.at_this_moment(node).into()
+        }
+    }
+
+    /// A node that counts as ready, because its heartbeats are not overdue, may be known not to be there all the same.
+    fn at_this_moment(&self, node: &Node) -> Node {
+        let (state, message) = match (node.state, self.sessions.connection(node.id)) {
+            (NodeState::Ready, Some(Connection::Lost)) => (
+                NodeState::Disconnected,
+                "its connection has ended: it is down when it has not come back before its heartbeats are overdue",
+            ),
+            (NodeState::Ready, Some(Connection::Awaited)) => {
+                (NodeState::Unknown, "it has not come to the manager that leads now yet")
+            }
+            (state, _) => (state, node.message.as_str()),
+        };
+        Node { state, message: message.to_owned(), ..node.clone() }
     }
 }

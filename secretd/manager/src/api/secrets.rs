@@ -16,6 +16,7 @@ use super::services::begun;
 use crate::audit::record;
 use crate::caller::Caller;
 use crate::filter::Filters;
+use crate::natural;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
 use crate::validate::payload;
@@ -101,7 +102,7 @@ pub(super) fn list_secrets(
             && filters.labels("label", &secret.spec.labels)
     });
     let mut secrets: Vec<&Arc<Secret>> = chosen.collect();
-    secrets.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    secrets.sort_by(|a, b| natural::compare(a.spec.name.as_str(), b.spec.name.as_str()));
     Ok(v1::ListSecretsResponse { secrets: secrets.into_iter().map(|secret| Secret::clone(secret).into()).collect() })
 }
 

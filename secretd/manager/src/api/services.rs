@@ -16,6 +16,7 @@ use super::{Context, Messages};
 use crate::audit::record;
 use crate::caller::Caller;
 use crate::filter::Filters;
+use crate::natural;
 use crate::random_name;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
@@ -179,11 +180,12 @@ pub(super) fn list_services(
             && filters.labels("label", &service.spec.labels)
     });
     let mut services: Vec<v1::ServiceSummary> = chosen.map(|service| summary(&view, service)).collect();
-    let name = |summary: &v1::ServiceSummary| {
-        summary.service.as_ref().and_then(|of| of.spec.as_ref()).map(|spec| spec.name.clone())
-    };
-    services.sort_by_key(name);
+    services.sort_by(|a, b| natural::compare(name(a), name(b)));
     Ok(v1::ListServicesResponse { services })
+}
+
+fn name(summary: &v1::ServiceSummary) -> &str {
+    summary.service.as_ref().and_then(|of| of.spec.as_ref()).map_or("", |spec| spec.name.as_str())
 }
 
 fn mode(service: &Service) -> &'static str {

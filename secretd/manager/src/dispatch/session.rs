@@ -68,6 +68,17 @@ pub(crate) struct Opened {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotConnected;
 
+/// What the manager that leads knows of a node whose heartbeats are not overdue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// It has a session.
+    Open,
+    /// Its session's stream has ended, and it has not come back yet.
+    Lost,
+    /// It has not come since this manager leads.
+    Awaited,
+}
+
 impl Sessions {
     /// Begins a session and ends the node's last one.
     pub(crate) fn open(&self, node: NodeId, heartbeat: Duration) -> Opened {
@@ -131,6 +142,18 @@ impl Sessions {
                 session.ended.cancel();
             }
         }
+    }
+
+    /// What is known of a node's connection; nothing where its heartbeats are overdue, and on a manager that does not lead.
+    pub(crate) fn connection(&self, node: NodeId) -> Option<Connection> {
+        let registry = self.registry.lock();
+        let entry = registry.nodes.get(&node)?;
+        Some(match &entry.session {
+            // Whoever reads the work is the stream: it is dropped when the connection ends.
+            Some(session) if session.work.is_closed() => Connection::Lost,
+            Some(_) => Connection::Open,
+            None => Connection::Awaited,
+        })
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
+use openraft::metrics::WaitError;
 use openraft::{ChangeMembers, ServerState};
 use secretd_proto::id::NodeId;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::config::{Metrics, Raft};
+use super::config::{LogId, Metrics, Raft};
 use super::reach::Reach;
 use crate::peers::Member;
 use crate::proposer::ProposeError;
 
+/// How long a new member may take to answer at all.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// Between looks whether it has.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a new member may take to have the state.
 const CATCH_UP: Duration = Duration::from_secs(60);
 /// How long a change may take to be agreed on.
@@ -31,7 +36,12 @@ pub enum MembershipError {
     /// Too few of the others answer.
     #[error("{0}")]
     Quorum(String),
-    /// The new member does not answer.
+    /// The new member has never answered.
+    #[error(
+        "the manager that leads does not reach the new manager {0}: give the address at which others reach it (--advertise-addr)"
+    )]
+    Unreached(Member),
+    /// The new member does not answer any more, or not fast enough.
     #[error("the new manager {0} has not taken the state in {CATCH_UP:?}: can the other managers reach that address?")]
     NoCatchUp(Member),
     /// The store has stopped.
@@ -94,7 +104,7 @@ pub(crate) fn members(metrics: &Metrics, reach: &Reach) -> Vec<MemberStatus> {
 }
 
 /// Makes `id` a voter. Repeating it changes nothing.
-pub(crate) async fn add(raft: &Raft, id: u64, member: Member) -> Result<(), MembershipError> {
+pub(crate) async fn add(raft: &Raft, reach: &Reach, id: u64, member: Member) -> Result<(), MembershipError> {
     let config = Arc::clone(&raft.metrics().borrow().membership_config);
     let known = config.membership().get_node(&id);
     let votes = config.membership().voter_ids().any(|voter| voter == id);
@@ -111,14 +121,53 @@ pub(crate) async fn add(raft: &Raft, id: u64, member: Member) -> Result<(), Memb
         let moved = ChangeMembers::SetNodes(BTreeMap::from([(id, member)]));
         return change(raft, moved).await;
     }
-    let added = timeout(CATCH_UP, raft.add_learner(id, member.clone(), true));
-    match added.await {
-        Ok(Ok(_)) => change(raft, ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await,
-        Ok(Err(error)) => Err(refused(error)),
-        Err(_) => {
+    let added = match timeout(AGREE, raft.add_learner(id, member.clone(), false)).await {
+        Ok(Ok(added)) => added.log_id,
+        Ok(Err(error)) => return Err(refused(error)),
+        Err(_) => return Err(not_agreed()),
+    };
+    match caught_up(raft, reach, id, added).await {
+        Ok(()) => change(raft, ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await,
+        Err(why) => {
             let _ = change(raft, ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await; // it may try again
-            Err(MembershipError::NoCatchUp(member))
+            Err(match why {
+                Behind::Unreached => MembershipError::Unreached(member),
+                Behind::NoCatchUp => MembershipError::NoCatchUp(member),
+                Behind::NotLeader => MembershipError::NotLeader(None),
+                Behind::Stopped(reason) => MembershipError::Stopped(reason),
+            })
         }
+    }
+}
+
+/// Why a new member must not have a vote.
+enum Behind {
+    Unreached,
+    NoCatchUp,
+    NotLeader,
+    Stopped(String),
+}
+
+/// Waits until the new member has everything up to its own admission. The library itself would take one that has never
+/// answered for one that is close enough, and its vote could be the one that a majority lacks.
+async fn caught_up(raft: &Raft, reach: &Reach, id: u64, added: LogId) -> Result<(), Behind> {
+    let answers = async {
+        while !reach.is_reachable(id) {
+            sleep(LOOK).await;
+        }
+    };
+    if timeout(FIRST_ANSWER, answers).await.is_err() {
+        return Err(Behind::Unreached);
+    }
+    let has_state = |metrics: &Metrics| {
+        let matched = metrics.replication.as_ref().and_then(|all| all.get(&id).copied().flatten());
+        metrics.state != ServerState::Leader || matched.is_some_and(|matched| matched >= added)
+    };
+    match raft.wait(Some(CATCH_UP)).metrics(has_state, "the new member has the state").await {
+        Ok(metrics) if metrics.state == ServerState::Leader => Ok(()),
+        Ok(_) => Err(Behind::NotLeader),
+        Err(WaitError::Timeout(..)) => Err(Behind::NoCatchUp),
+        Err(WaitError::ShuttingDown) => Err(Behind::Stopped("it is shutting down".to_owned())),
     }
 }
 
@@ -138,8 +187,12 @@ async fn change(raft: &Raft, members: ChangeMembers<u64, Member>) -> Result<(), 
     match timeout(AGREE, raft.change_membership(members, false)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(refused(error)),
-        Err(_) => Err(MembershipError::Quorum(format!("a majority of the managers has not agreed in {AGREE:?}"))),
+        Err(_) => Err(not_agreed()),
     }
+}
+
+fn not_agreed() -> MembershipError {
+    MembershipError::Quorum(format!("a majority of the managers has not agreed in {AGREE:?}"))
 }
 
 fn refused(error: RaftError<u64, ClientWriteError<u64, Member>>) -> MembershipError {

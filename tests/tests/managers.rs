@@ -1,0 +1,284 @@
+//! The managers' side of a cluster, by stories of the real binaries: how many may be lost, a leader that hands over, one
+//! that joins late, one that was away, and what the log costs.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use secretd_tests::client::Client;
+use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::node::Node;
+
+const NAMES: [&str; 4] = ["secret", "ls", "--format", "{{.Name}}"];
+
+fn write(node: &Node, name: &str) -> Result<()> {
+    node.ok_with(&["secret", "create", name, "-"], b"x").map(drop)
+}
+
+/// How often a manager has begun to lead.
+fn elections(lab: &Lab) -> usize {
+    lab.nodes().iter().map(|node| node.log().matches("this manager leads term").count()).sum()
+}
+
+fn socket(node: &Node) -> std::path::PathBuf {
+    node.run_dir().join("control.sock")
+}
+
+/// Runs a client of the API to its end.
+fn with_client<T>(node: &Node, work: impl AsyncFnOnce(Client) -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { work(Client::connect(&socket(node)).await?).await })
+}
+
+#[test]
+fn clusters_of_one_three_five_and_seven_lose_a_minority_and_say_what_a_majority_needs() -> Result<()> {
+    let mut lab = Lab::start(7)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    write(lab.node(1), "one")?;
+    for (size, lost) in [(3, 1), (5, 2), (7, 3)] {
+        for number in size - 1..=size {
+            lab.join(number, "manager")?;
+        }
+        let gone = size - lost + 1..=size;
+        for number in gone.clone() {
+            lab.node_mut(number).kill_daemon()?;
+        }
+        write(lab.node(1), &format!("of-{size}"))?;
+        // One more, and nothing is changed any more.
+        let last = size - lost;
+        lab.node_mut(last).kill_daemon()?;
+        let refused = lab.node(1).refused(3, &["secret", "create", "never", "-"], b"x")?;
+        let words = format!("{} of {size} managers answer, {} are needed", last - 1, size / 2 + 1);
+        ensure!(refused.contains(&words) && refused.contains(lab.address(last)), "{refused}");
+        for number in std::iter::once(last).chain(gone) {
+            lab.node_mut(number).start_daemon()?;
+        }
+        until_shown(lab.node(size), &NAMES, |names| names.lines().any(|name| name == format!("of-{size}")))?;
+    }
+    ensure!(lab.node(7).ok(&NAMES)? == "of-3\nof-5\nof-7\none", "{}", lab.node(7).ok(&NAMES)?);
+
+    // And back to one.
+    for number in (2..=7).rev() {
+        lab.node(1).ok(&["node", "demote", &format!("n{number}")])?;
+        write(lab.node(1), &format!("without-{number}"))?;
+    }
+    until_shown(lab.node(1), &["node", "ls", "-f", "role=manager", "--format", "{{.Hostname}}"], |all| all == "n1")?;
+    Ok(())
+}
+
+#[test]
+fn leader_that_is_demoted_hands_over_and_no_write_is_refused() -> Result<()> {
+    let lab = Lab::cluster(3, 0)?;
+    let writes_at = if lab.leader(1)? == 3 { 2 } else { 3 };
+    let done = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let name = format!("w{}", written.len());
+                write(lab.node(writes_at), &name)?;
+                written.push(name);
+            }
+            Ok::<_, anyhow::Error>(written)
+        });
+        let demoted = demote_leaders(&lab, writes_at);
+        done.store(true, Ordering::Relaxed);
+        let written = writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?;
+        demoted.and(written)
+    })?;
+
+    ensure!(written.len() > 3, "only {} were written", written.len());
+    let names = lab.node(writes_at).ok(&NAMES)?;
+    ensure!(written.iter().all(|name| names.lines().any(|line| line == name)), "one that was acknowledged is lost");
+    Ok(())
+}
+
+/// Demotes whoever leads, and promotes it again, until the lead is where the writes come in.
+fn demote_leaders(lab: &Lab, writes_at: usize) -> Result<()> {
+    for _ in 0..3 {
+        let leader = until("somebody leads", || Ok(lab.leader(writes_at).ok()))?;
+        if leader == writes_at {
+            return Ok(());
+        }
+        let name = format!("n{leader}");
+        lab.node(writes_at).ok(&["node", "demote", &name])?;
+        let now = until("another leads", || Ok(lab.leader(writes_at).ok()))?;
+        ensure!(now != leader, "a demoted manager leads");
+        until("it is a worker", || Ok((!lab.node(leader).data_dir().join("store").exists()).then_some(())))?;
+        lab.node(writes_at).ok(&["node", "promote", &name])?;
+        until_shown(lab.node(leader), &["info", "--format", "{{.Cluster.LocalNodeState}}"], |state| state == "active")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn late_joiner_and_manager_that_was_away_have_everything_by_snapshot() -> Result<()> {
+    let mut lab = Lab::start(3)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    lab.import_busybox()?;
+    let large: String = (0..400_000_u32).filter_map(|at| char::from_digit(at % 35, 36)).collect();
+    with_client(lab.node(1), async |mut client| {
+        for number in 0..20 {
+            client.create_secret(&format!("large-{number}"), large.as_bytes()).await?;
+        }
+        // More changes than the log keeps.
+        for number in 0..620 {
+            client.create_secret(&format!("small-{number}"), b"x").await?;
+        }
+        Ok(())
+    })?;
+    lab.join(2, "manager")?;
+    lab.join(3, "manager")?;
+    until_shown(lab.node(3), &["secret", "ls", "-q"], |ids| ids.lines().count() == 640)?;
+
+    // One is away for longer than the log goes back.
+    lab.node_mut(3).kill_daemon()?;
+    with_client(lab.node(2), async |mut client| {
+        for number in 0..620 {
+            client.create_secret(&format!("meanwhile-{number}"), b"x").await?;
+        }
+        client.create_secret("large-meanwhile", large.as_bytes()).await.map(drop)
+    })?;
+    lab.node_mut(3).start_daemon()?;
+    until_shown(lab.node(3), &["--stale", "secret", "ls", "-q"], |ids| ids.lines().count() == 1261)?;
+    // Without the manager that had everything from the first: payloads have come along, and not names alone.
+    lab.node_mut(1).kill_daemon()?;
+    let secrets = ["--secret", "large-0", "--secret", "large-meanwhile", "--constraint", "node.hostname==n3"];
+    let flags = [&["--name", "app"], &secrets[..], &["busybox:1", "sleep", "10000"]].concat();
+    lab.node(3).create_service(&flags)?;
+    for name in ["large-0", "large-meanwhile"] {
+        let read = lab.node(3).ok(&["exec", "app.1", "cat", &format!("/run/secrets/{name}")])?;
+        ensure!(read == large, "{name} is another: {} bytes", read.len());
+    }
+    Ok(())
+}
+
+/// Bytes of a directory's files.
+fn size(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { size(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+#[test]
+fn data_directory_does_not_grow_with_the_number_of_changes() -> Result<()> {
+    const BYTES: usize = 20_000;
+    const ROUND: u64 = 1500;
+    let node = Node::start()?;
+    node.found()?;
+    let value = vec![7; BYTES];
+    let sizes = with_client(&node, async |mut client| {
+        let secret = client.create_secret("changing", &value).await?;
+        let mut sizes = Vec::new();
+        for round in 0..3 {
+            for change in 0..ROUND {
+                client.update_secret(secret, 2 + round * ROUND + change, "changing", &value).await?;
+            }
+            sizes.push(size(&node.data_dir().join("store"))?);
+        }
+        Ok(sizes)
+    })?;
+    let [first, _, last] = sizes[..] else { anyhow::bail!("{sizes:?}") };
+    ensure!(last <= first + first / 2, "it has grown from {first} to {last} bytes in {} more changes", 2 * ROUND);
+    let written = 3 * ROUND * BYTES as u64;
+    ensure!(last < written / 2, "{last} bytes are kept of {written}");
+    Ok(())
+}
+
+#[test]
+fn large_secrets_of_many_clients_cause_no_election() -> Result<()> {
+    const CLIENTS: usize = 16;
+    const EACH: usize = 4;
+    let lab = Lab::cluster(3, 0)?;
+    let before = elections(&lab);
+    ensure!(before > 0, "no manager says that it leads");
+    let value = vec![7; 500_000];
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..CLIENTS {
+            let (socket, value) = (socket(lab.node(1 + client % 3)), value.clone());
+            clients.spawn(async move {
+                let mut api = Client::connect(&socket).await?;
+                for number in 0..EACH {
+                    api.create_secret(&format!("c{client}-{number}"), &value).await?;
+                }
+                Ok::<_, anyhow::Error>(())
+            });
+        }
+        while let Some(ended) = clients.join_next().await {
+            ended.context("a client panicked")??;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+
+    ensure!(elections(&lab) == before, "another manager leads since");
+    for number in 1..=3 {
+        until_shown(lab.node(number), &["secret", "ls", "-q"], |ids| ids.lines().count() == CLIENTS * EACH)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_may_be_old_is_shown_when_it_is_asked_for_and_says_so() -> Result<()> {
+    let mut lab = Lab::cluster(3, 0)?;
+    write(lab.node(1), "kept")?;
+    let fresh = lab.node(2).ok(&["--format", "json", "secret", "ls"])?;
+    ensure!(fresh.contains("\"kept\"") && !fresh.contains("Stale"), "{fresh}");
+    until_shown(lab.node(1), &["--stale", "--format", "json", "secret", "ls"], |row| row.contains("\"Stale\":true"))?;
+    for lost in [2, 3] {
+        lab.node_mut(lost).kill_daemon()?;
+    }
+
+    lab.node(1).refused(3, &["--format", "{{.Name}}", "secret", "ls"], b"")?;
+    lab.node(1).refused(3, &["secret", "inspect", "kept"], b"")?;
+    for command in [&["secret", "ls"][..], &["secret", "inspect", "kept"], &["node", "ls"], &["node", "inspect", "n1"]]
+    {
+        let answer = lab.node(1).sctl(&[&["--stale", "--format", "json"], command].concat(), b"")?;
+        ensure!(answer.code() == 0 && answer.stdout.contains("\"Stale\":true"), "{command:?}: {answer:?}");
+        ensure!(answer.stderr.contains("may be out of date"), "{command:?}: {answer:?}");
+    }
+    for command in [&["secret", "create", "x", "-"][..], &["secret", "rm", "kept"], &["info"], &["cluster", "leave"]] {
+        let line = lab.node(1).refused(2, &[&["--stale"], command].concat(), b"x")?;
+        ensure!(line.contains("--stale is for what is read"), "{command:?}: {line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn survivor_of_an_autolocked_cluster_goes_on_alone_and_stays_locked_by_its_key() -> Result<()> {
+    let mut lab = Lab::start(3)?;
+    let printed = lab.node(1).ok(&["cluster", "init", "--autolock"])?;
+    let key = printed.split_whitespace().find(|word| word.starts_with("SCTLKEY-1-")).context("no key")?.to_owned();
+    lab.join(2, "manager")?;
+    lab.join(3, "manager")?;
+    write(lab.node(1), "kept")?;
+    let kek = ["node", "inspect", "n3", "--format", "{{.Description.Secrets.KEK}}"];
+    until_shown(lab.node(1), &kek, |source| source == "unlock-key")?;
+    for number in 1..=3 {
+        lab.node_mut(number).kill_daemon()?;
+    }
+
+    lab.node_mut(3).start_daemon()?;
+    let force = ["cluster", "init", "--force-new-cluster"];
+    let locked = lab.node(3).refused(1, &force, b"")?;
+    ensure!(locked.contains("needs to be unlocked before it can be used"), "{locked}");
+    lab.node(3).ok_with(&["cluster", "unlock"], key.as_bytes())?;
+    lab.node(3).refused(3, &NAMES, b"")?;
+    lab.node(3).ok(&force)?;
+
+    ensure!(lab.node(3).ok(&NAMES)? == "kept");
+    write(lab.node(3), "after")?;
+    ensure!(lab.node(3).ok(&["cluster", "unlock-key", "-q"])? == key);
+    lab.node_mut(3).stop_daemon()?;
+    lab.node_mut(3).start_daemon()?;
+    let again = lab.node(3).refused(1, &NAMES, b"")?;
+    ensure!(again.contains("needs to be unlocked"), "{again}");
+    lab.node(3).ok_with(&["cluster", "unlock"], key.as_bytes())?;
+    until_shown(lab.node(3), &NAMES, |names| names == "after\nkept")?;
+    Ok(())
+}
