@@ -15,11 +15,6 @@ fn write(node: &Node, name: &str) -> Result<()> {
     node.ok_with(&["secret", "create", name, "-"], b"x").map(drop)
 }
 
-/// How often a manager has begun to lead.
-fn elections(lab: &Lab) -> usize {
-    lab.nodes().iter().map(|node| node.log().matches("this manager leads term").count()).sum()
-}
-
 fn socket(node: &Node) -> std::path::PathBuf {
     node.run_dir().join("control.sock")
 }
@@ -127,8 +122,12 @@ fn late_joiner_and_manager_that_was_away_have_everything_by_snapshot() -> Result
         }
         Ok(())
     })?;
-    lab.join(2, "manager")?;
-    lab.join(3, "manager")?;
+    for number in [2, 3] {
+        let token = lab.token("manager")?;
+        // It is given some megabytes before it takes part: a slow machine may need longer than the command waits.
+        lab.node(number).sctl(&["cluster", "join", "--token", &token, lab.address(1)], b"")?;
+        until_shown(lab.node(number), &["info", "--format", "{{.Cluster.LocalNodeState}}"], |state| state == "active")?;
+    }
     until_shown(lab.node(3), &["secret", "ls", "-q"], |ids| ids.lines().count() == 640)?;
 
     // One is away for longer than the log goes back.
@@ -186,40 +185,6 @@ fn data_directory_does_not_grow_with_the_number_of_changes() -> Result<()> {
     ensure!(last <= first + first / 2, "it has grown from {first} to {last} bytes in {} more changes", 2 * ROUND);
     let written = 3 * ROUND * BYTES as u64;
     ensure!(last < written / 2, "{last} bytes are kept of {written}");
-    Ok(())
-}
-
-#[test]
-fn large_secrets_of_many_clients_cause_no_election() -> Result<()> {
-    const CLIENTS: usize = 16;
-    const EACH: usize = 4;
-    let lab = Lab::cluster(3, 0)?;
-    let before = elections(&lab);
-    ensure!(before > 0, "no manager says that it leads");
-    let value = vec![7; 500_000];
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(async {
-        let mut clients = tokio::task::JoinSet::new();
-        for client in 0..CLIENTS {
-            let (socket, value) = (socket(lab.node(1 + client % 3)), value.clone());
-            clients.spawn(async move {
-                let mut api = Client::connect(&socket).await?;
-                for number in 0..EACH {
-                    api.create_secret(&format!("c{client}-{number}"), &value).await?;
-                }
-                Ok::<_, anyhow::Error>(())
-            });
-        }
-        while let Some(ended) = clients.join_next().await {
-            ended.context("a client panicked")??;
-        }
-        Ok::<_, anyhow::Error>(())
-    })?;
-
-    ensure!(elections(&lab) == before, "another manager leads since");
-    for number in 1..=3 {
-        until_shown(lab.node(number), &["secret", "ls", "-q"], |ids| ids.lines().count() == CLIENTS * EACH)?;
-    }
     Ok(())
 }
 

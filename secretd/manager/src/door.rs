@@ -59,7 +59,9 @@ impl fmt::Debug for Door {
 /// What is to be done with a call.
 enum Way {
     Here,
-    /// Here, once it is sure that nothing newer was acknowledged.
+    /// Here, and elsewhere when this manager leads no more before it is done.
+    Own,
+    /// Here, once it is sure that nothing newer was acknowledged. Whoever has handed it on asks elsewhere otherwise.
     HereNewest,
     /// Here, marked as perhaps not the newest.
     HereStale,
@@ -85,7 +87,8 @@ impl Door {
 
     async fn answer(self, mut request: Request<Body>) -> Response<Body> {
         match self.admit(&mut request).await {
-            Ok((caller, Way::Leader(leader))) => self.forward(request, &caller, leader).await,
+            Ok((caller, Way::Leader(leader))) => self.at_leader(request, &caller, Some(leader)).await,
+            Ok((caller, Way::Own)) => self.at_leader(request, &caller, None).await,
             Ok((_, Way::HereStale)) => {
                 let version = self.store.view().version().0;
                 let mut response = self.serve(request).await;
@@ -164,10 +167,14 @@ impl Door {
         if wants_stale && reads && path.starts_with("/secretd.v1.Control/") {
             return Ok(Way::HereStale);
         }
-        match self.leader().await? {
+        let repeats = !path.ends_with("/Exec"); // its messages come one by one
+        // Whoever hands calls on waits by itself: a manager that has been taken out hears of no election.
+        let leader = if is_forwarded && repeats { self.leader_now()? } else { self.leader().await? };
+        match leader {
+            None if !repeats => Ok(Way::Here),
+            None if !is_forwarded => Ok(Way::Own),
             None if reads => Ok(Way::HereNewest),
             None => Ok(Way::Here),
-            // The manager that handed the call on was mistaken: it will know better when it is asked again.
             Some(leader) if is_forwarded => Err(Refusal::not_leader(Some(&leader))),
             Some(leader) => Ok(Way::Leader(leader)),
         }
@@ -193,6 +200,14 @@ impl Door {
         }
     }
 
+    /// That this manager leads at this moment. Whoever has handed a call on to it was mistaken otherwise, and will know better
+    /// when it asks again.
+    fn leader_now(&self) -> Result<Option<Member>, Refusal> {
+        let Some(replica) = self.store.replica() else { return Ok(None) };
+        let now = replica.leadership();
+        if now.leads { Ok(None) } else { Err(Refusal::not_leader(now.leader.as_ref())) }
+    }
+
     async fn linearize(&self) -> Result<(), Refusal> {
         match self.store.replica() {
             Some(replica) => replica.linearize().await.map_err(Refusal::from),
@@ -207,25 +222,28 @@ impl Door {
         }
     }
 
-    /// Has the call answered by the manager that leads, whichever that will be.
-    async fn forward(&self, mut request: Request<Body>, caller: &Caller, leader: Member) -> Response<Body> {
+    /// Has the call answered by the manager that leads, whichever that will be; `None` is this one.
+    async fn at_leader(&self, mut request: Request<Body>, caller: &Caller, leader: Option<Member>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let Ok(header) = HeaderValue::from_str(&caller.to_header()) else {
             return refused(Refusal::new(Code::Internal, "the caller's name cannot be handed on"));
         };
         request.headers_mut().insert(CALLER, header);
-        if path.ends_with("/Exec") {
-            return forward::once(&*self.links, &leader, request).await; // its messages come one by one
+        if let Some(leader) = leader.as_ref().filter(|_| path.ends_with("/Exec")) {
+            return forward::once(&*self.links, leader, request).await; // its messages come one by one
         }
         let until = Instant::now() + ELECTION;
         let repeatable = match Repeatable::of(request, reads(&path)).await {
             Ok(repeatable) => repeatable,
             Err(refusal) => return refused(refusal),
         };
-        let mut leader = Some(leader);
+        let mut leader = leader;
         loop {
-            let Some(there) = leader else { return self.serve_as(&path, repeatable.request()).await };
-            let refusal = match repeatable.attempt(&*self.links, &there).await {
+            let attempt = match &leader {
+                Some(there) => repeatable.attempt(&*self.links, there).await,
+                None => Attempt::of(self.serve_as(&path, repeatable.request()).await),
+            };
+            let refusal = match attempt {
                 Attempt::Answered(response) => return response,
                 Attempt::Again(refusal) => refusal,
             };

@@ -35,6 +35,16 @@ pub(crate) enum Attempt {
     Again(Refusal),
 }
 
+impl Attempt {
+    /// What an answer says.
+    pub(crate) fn of(response: Response<Body>) -> Self {
+        match is_not_leader(&response) {
+            true => Self::Again(Refusal::not_leader(None)),
+            false => Self::Answered(response),
+        }
+    }
+}
+
 impl Repeatable {
     /// Waits for the whole of a call that has one message.
     ///
@@ -54,8 +64,7 @@ impl Repeatable {
 
     pub(crate) async fn attempt(&self, links: &dyn Links, leader: &Member) -> Attempt {
         match call(links, leader, self.request()).await {
-            Ok(response) if is_not_leader(&response) => Attempt::Again(Refusal::not_leader(None)),
-            Ok(response) => Attempt::Answered(response),
+            Ok(response) => Attempt::of(response),
             Err(error) if self.reads || was_unreached(&error) => Attempt::Again(unanswered(leader, &error, false)),
             Err(error) => Attempt::Answered(refused(unanswered(leader, &error, true))),
         }
@@ -109,8 +118,12 @@ fn was_unreached(error: &tonic::transport::Error) -> bool {
 fn unanswered(leader: &Member, error: &tonic::transport::Error, was_sent: bool) -> Refusal {
     tracing::debug!(%leader, error = error as &dyn std::error::Error, "the leader has not answered");
     let message = if was_sent {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
         format!(
-            "manager {leader}, which leads, has not answered: whether a change was made is not known: look, and repeat it"
+            "manager {leader}, which leads, has not answered ({cause}): whether a change was made is not known: look, and repeat it"
         )
     } else {
         format!("manager {leader}, which leads, is not reached, and no other one leads yet: repeat the command")

@@ -64,7 +64,8 @@ pub enum ProposeError {
 
 fn no_quorum(reachable: usize, voters: usize, missing: &[Member]) -> String {
     if missing.is_empty() {
-        return "the disks of a majority of the managers have not answered in 10 seconds".to_owned();
+        return "the managers answer each other, and a majority of them has not agreed in time: are their disks busy?"
+            .to_owned();
     }
     let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let majority = voters / 2 + 1;

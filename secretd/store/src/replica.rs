@@ -99,12 +99,19 @@ impl Replica {
         membership::add(&self.raft, &self.reach, id, member).await
     }
 
-    /// Takes a member out. When it is this one, another leads afterwards.
+    /// Takes a member out. When it is this one, another leads afterwards, and no proposal is left in the air.
     ///
     /// # Errors
     /// See [`MembershipError`].
     pub async fn remove_member(&self, id: u64) -> Result<(), MembershipError> {
-        membership::remove(&self.raft, id).await
+        if id != self.member {
+            return membership::remove(&self.raft, id).await;
+        }
+        let closed = || MembershipError::Stopped("it is closed".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let requests = self.requests.upgrade().ok_or_else(closed)?;
+        requests.send(Request::StepOut { reply }).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
 
     /// Stands for election now: when the leader is known to be gone, or gives its place up.

@@ -19,7 +19,7 @@ use tracing::{error, info};
 use super::config::{Batch, Metrics, Outcomes, Raft, raft_config};
 use super::log::LogStore;
 use super::machine::StateMachine;
-use super::membership::{members, no_quorum};
+use super::membership::{MembershipError, members, no_quorum, remove};
 use super::network::Network;
 use super::proposer::{fits, space, storage_error};
 use super::reach::Reach;
@@ -48,6 +48,11 @@ pub(crate) enum Request {
     /// Keep the state as it is now, for as long as the answer lives.
     Snapshot {
         reply: oneshot::Sender<StateSnapshot>,
+    },
+    /// Take this member out of raft. Between proposals: none of them is under way then, and what comes after is for the
+    /// next leader.
+    StepOut {
+        reply: oneshot::Sender<Result<(), MembershipError>>,
     },
     Shutdown {
         reply: oneshot::Sender<()>,
@@ -192,6 +197,9 @@ impl Actor {
                 Some(Request::Snapshot { reply }) => {
                     let _ = reply.send(self.shared.snapshot());
                 }
+                Some(Request::StepOut { reply }) => {
+                    let _ = reply.send(self.step_out().await);
+                }
                 Some(Request::Shutdown { reply }) => break Some(reply),
                 Some(Request::Propose { .. }) | None => {}
             }
@@ -201,6 +209,21 @@ impl Actor {
         if let Some(reply) = closing {
             let _ = reply.send(());
         }
+    }
+
+    /// Returns when this member is out, or has not been taken out. One that is out is told of nothing, the end of its own
+    /// removal included: what waits here must not wait for that.
+    async fn step_out(&self) -> Result<(), MembershipError> {
+        let watch = self.raft.wait(Some(RECOVERY_TIMEOUT));
+        let member = self.member;
+        let leads_no_more = watch.metrics(|metrics| metrics.state != ServerState::Leader, "leads no more");
+        tokio::select! {
+            removed = remove(&self.raft, member) => removed?,
+            _ = leads_no_more => return Ok(()),
+        }
+        let is_out = move |metrics: &Metrics| !votes(metrics, member);
+        let waited = watch.metrics(is_out, "is out").await;
+        waited.map(|_| ()).map_err(|error| MembershipError::Stopped(error.to_string()))
     }
 
     async fn commit(&mut self, waiting: Vec<(Proposal, Reply)>) {
@@ -265,6 +288,10 @@ impl Actor {
     }
 
     async fn write(&self, proposals: Vec<Proposal>) -> Result<Outcomes, ProposeError> {
+        if !votes(&self.raft.metrics().borrow(), self.member) {
+            // Until it finds out, a leader that is out would take what no majority takes from it any more.
+            return Err(ProposeError::NotLeader(None));
+        }
         let truncations = self.shared.truncations();
         let written = self.raft.client_write(Batch(Arc::new(proposals)));
         match tokio::time::timeout(COMMIT_TIMEOUT, written).await {
@@ -314,6 +341,11 @@ impl Actor {
             error!(error = %failure, "the store could not be closed");
         }
     }
+}
+
+/// Whether a member has a vote.
+fn votes(metrics: &Metrics, member: u64) -> bool {
+    metrics.membership_config.membership().voter_ids().any(|voter| voter == member)
 }
 
 /// Takes the proposals that wait already, up to one batch. Answers with a request of another kind that came after them.

@@ -60,7 +60,7 @@ pub struct MemberStatus {
     pub voter: bool,
     /// Whether it leads.
     pub leader: bool,
-    /// Whether it answers; only a leader knows it of others.
+    /// Whether it answers: a leader knows it of others, and who stands for election because nobody leads.
     pub reachable: Option<bool>,
 }
 
@@ -92,13 +92,13 @@ pub(crate) fn leadership(metrics: &Metrics) -> Leadership {
 pub(crate) fn members(metrics: &Metrics, reach: &Reach) -> Vec<MemberStatus> {
     let membership = metrics.membership_config.membership();
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
-    let leads = metrics.state == ServerState::Leader;
+    let asks = metrics.state == ServerState::Leader || metrics.current_leader.is_none();
     let status = |(id, member): (&u64, &Member)| MemberStatus {
         id: *id,
         member: member.clone(),
         voter: voters.contains(id),
         leader: metrics.current_leader == Some(*id),
-        reachable: (leads || *id == metrics.id).then(|| *id == metrics.id || reach.is_reachable(*id)),
+        reachable: (asks || *id == metrics.id).then(|| *id == metrics.id || reach.is_reachable(*id)),
     };
     membership.nodes().map(status).collect()
 }

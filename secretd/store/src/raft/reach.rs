@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// A manager that has not answered for so long does not answer: twenty heartbeats.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// When each member answered last. Known to a leader alone: nobody else asks them anything.
+/// When each member answered last. Known to a leader, and to who stands for election: nobody else asks them anything.
 #[derive(Debug, Default)]
 pub(crate) struct Reach(Mutex<HashMap<u64, Instant>>);
 
