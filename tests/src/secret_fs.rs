@@ -23,10 +23,9 @@ pub fn held(node: &Node) -> Result<Status> {
 pub fn ask(socket: &Path) -> Result<Status> {
     let socket = UnixStream::connect(socket).context("secret-fs")?;
     exchange(&socket, &Request::Hello { protocol: PROTOCOL })?;
-    match exchange(&socket, &Request::Status)? {
-        Response::Status(status) => Ok(status),
-        other => bail!("secret-fs has answered {other:?}"),
-    }
+    let answer = exchange(&socket, &Request::Status)?;
+    let Response::Status(status) = answer else { bail!("secret-fs has answered {answer:?}") };
+    Ok(status)
 }
 
 fn exchange(socket: &UnixStream, request: &Request) -> Result<Response> {

@@ -10,10 +10,12 @@ pub(crate) fn compare(a: &str, b: &str) -> Ordering {
             (None, None) => return a.cmp(b), // they differ in leading zeros at the most
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
-            (Some(first), Some(second)) => match compare_parts(first, second) {
-                Ordering::Equal => {}
-                other => return other,
-            },
+            (Some(first), Some(second)) => {
+                let order = compare_parts(first, second);
+                if order != Ordering::Equal {
+                    return order;
+                }
+            }
         }
     }
 }
