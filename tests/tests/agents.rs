@@ -58,14 +58,14 @@ fn node_is_ready_disconnected_unknown_or_down_and_the_list_says_which() -> Resul
     until_listed(lab.node(other), "n4 Ready")
 }
 
-/// The first process of the node's only container.
+/// The first process of the node's only container, once its program runs: a task runs a moment before that.
 fn container(node: &Node) -> Result<i32> {
     let is_first = |pid: &i32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
         numbers.split_whitespace().last() == Some("1")
     };
-    node.processes("sh").into_iter().find(is_first).context("there is no container")
+    until("the container's program runs", || Ok(node.processes("sh").into_iter().find(is_first)))
 }
 
 /// What the node's containers have printed, as it lies on the node's disk.
