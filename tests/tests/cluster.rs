@@ -170,6 +170,9 @@ fn manager_cut_off_hears_of_everything_when_it_is_back() -> Result<()> {
     let alone = lab.node(cut).refused(3, &["secret", "create", "alone", "-"], b"x")?;
 
     ensure!(alone.contains("managers"), "{alone}");
+    // It takes itself for the leader still, but does not say that what it has not heard of is not there.
+    let unheard = lab.node(cut).refused(3, &["secret", "rm", "meanwhile"], b"")?;
+    ensure!(unheard.contains("managers"), "{unheard}");
     lab.heal(cut)?;
     until_shown(lab.node(cut), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "meanwhile")?;
     until_shown(lab.node(cut), &["node", "ls", "--format", "{{.Status}}"], |all| all == "Ready\nReady\nReady")?;

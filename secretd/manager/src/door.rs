@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use secretd_ca::NodeRole;
-use secretd_proto::code::Code;
+use secretd_proto::code::{Class, Code, METADATA_KEY};
 use secretd_proto::id::NodeId;
 use secretd_store::{Member, Store};
 use tokio::time::{Instant, timeout};
@@ -61,8 +61,9 @@ enum Way {
     Here,
     /// Here, and elsewhere when this manager leads no more before it is done.
     Own,
-    /// Here, once it is sure that nothing newer was acknowledged. Whoever has handed it on asks elsewhere otherwise.
-    HereNewest,
+    /// Here, once it is sure that nothing newer was acknowledged than what is told. Whoever has handed it on asks elsewhere
+    /// otherwise.
+    HereLeading,
     /// Here, marked as perhaps not the newest.
     HereStale,
     /// At the manager that leads.
@@ -95,7 +96,7 @@ impl Door {
                 response.headers_mut().insert(STALE, HeaderValue::from(version));
                 response
             }
-            Ok((_, Way::HereNewest)) => {
+            Ok((_, Way::HereLeading)) => {
                 let path = request.uri().path().to_owned();
                 self.serve_as(&path, request).await
             }
@@ -173,8 +174,7 @@ impl Door {
         match leader {
             None if !repeats => Ok(Way::Here),
             None if !is_forwarded => Ok(Way::Own),
-            None if reads => Ok(Way::HereNewest),
-            None => Ok(Way::Here),
+            None => Ok(Way::HereLeading),
             Some(leader) if is_forwarded => Err(Refusal::not_leader(Some(&leader))),
             Some(leader) => Ok(Way::Leader(leader)),
         }
@@ -264,8 +264,22 @@ impl Door {
         {
             return refused(refusal);
         }
-        self.clone().serve(request).await
+        let response = self.clone().serve(request).await;
+        // That something is not there, or in the way, is told of the state: one whom another has replaced does not know.
+        if !reads(path)
+            && tells_of_state(&response)
+            && let Err(refusal) = self.linearize().await
+        {
+            return refused(refusal);
+        }
+        response
     }
+}
+
+/// Whether an answer is a refusal because of what there is or is not.
+fn tells_of_state(response: &Response<Body>) -> bool {
+    let code = response.headers().get(METADATA_KEY).and_then(|code| Code::parse(code.to_str().ok()?));
+    code.is_some_and(|code| matches!(code.class(), Class::NotFound | Class::Conflict))
 }
 
 /// Whether a call changes nothing. A new certificate says what the node is to be: that must be the newest too.
