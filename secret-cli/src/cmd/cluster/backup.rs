@@ -98,7 +98,8 @@ fn put_in_place(partial: &Path, path: &Path) -> std::io::Result<()> {
         renamed => renamed?,
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    let synced = File::open(directory.unwrap_or_else(|| Path::new("."))).and_then(|directory| directory.sync_all());
+    synced.inspect_err(|_| drop(fs::remove_file(path))) // a name that may not last is none
 }
 
 async fn receive(

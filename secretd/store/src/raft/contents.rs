@@ -59,7 +59,10 @@ pub(crate) fn remove(directory: &Utf8Path) {
 pub(crate) struct Contents {
     pub(crate) engine: Arc<Engine>,
     pub(crate) state: State,
+    /// What its payloads take on the disk: the engine allocates in powers of two.
+    pub(crate) bytes: u64,
     writes: Writes,
+    /// Bytes of payloads that wait to be written.
     size: usize,
 }
 
@@ -67,8 +70,8 @@ impl Contents {
     /// Begins anew in `directory`.
     pub(crate) fn begin(directory: &Utf8PathBuf, sealer: Sealer) -> Result<Self, ReceiveError> {
         remove(directory);
-        let engine = Arc::new(Engine::open(directory, sealer)?);
-        Ok(Self { engine, state: State::default(), writes: Writes::default(), size: 0 })
+        let engine = Arc::new(Engine::open(directory, sealer).inspect_err(|_| remove(directory))?);
+        Ok(Self { engine, state: State::default(), bytes: 0, writes: Writes::default(), size: 0 })
     }
 
     /// Takes a part; `true` after the last.
@@ -79,6 +82,7 @@ impl Contents {
             Chunk::Payload(chunk) => {
                 let payload = chunk.payload.ok_or_else(|| missing("payload"))?;
                 self.size += payload.ciphertext.len();
+                self.bytes += 2 * payload.ciphertext.len() as u64;
                 let key = Key::payload(PayloadRef { index: chunk.index, slot: chunk.slot });
                 self.writes.put_payload(key, Arc::new(payload.into()));
                 if self.size >= WRITTEN_AT_ONCE {
