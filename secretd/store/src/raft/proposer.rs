@@ -18,7 +18,7 @@ use crate::proposer::{ProposeError, Proposer, ReadError, check_payloads};
 use crate::record::decode_payload;
 
 /// Left free on the disk for operations that shrink the state or say how it is, so that a full disk can be cleared.
-const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 /// Below this nothing is written: the engine must not meet a full disk in the middle of a commit.
 const LAST_BYTES: u64 = 1024 * 1024;
 

@@ -4,11 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
+use openraft::EntryPayload;
+use openraft::raft::AppendEntriesResponse;
 use secretd_proto::v1;
 use tokio::sync::{Mutex, mpsc};
 
-use super::config::Raft;
+use super::config::{Batch, Entry, Raft};
 use super::message;
+use super::proposer::{RESERVE_BYTES, fits, space};
 use super::stream::{Incoming, ReceiveError};
 use crate::engine::Engine;
 use crate::failure::StorageFailure;
@@ -26,6 +29,9 @@ pub enum ServeError {
     /// A snapshot did not come through.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
+    /// There is no room for what it brings. It is taken when there is.
+    #[error("the disk that holds the data directory is full")]
+    Full,
     /// Raft has stopped here.
     #[error("the store has stopped: {0}")]
     Stopped(String),
@@ -56,13 +62,26 @@ impl RaftServer {
 
     /// Takes log entries. What is answered with success is durable.
     ///
+    /// Entries that do not fit on the disk are left out, as the engine must not meet a full disk in the middle of a commit:
+    /// the leader sends them again, and is followed meanwhile.
+    ///
     /// # Errors
     /// See [`ServeError`].
     pub async fn append(&self, request: v1::AppendRequest) -> Result<v1::AppendResponse, ServeError> {
         self.check(request.to)?;
-        let request = message::append_request_of(request)?;
+        let mut request = message::append_request_of(request)?;
+        let asked = request.entries.len();
+        request.entries.truncate(fitting(self.engine.free_bytes(), &request.entries));
+        let taken = (request.entries.len() < asked).then(|| request.entries.last().map(|entry| entry.log_id));
         let answer = self.raft.append_entries(request).await;
-        answer.map(|answer| message::append_response(&answer)).map_err(|error| ServeError::Stopped(error.to_string()))
+        let answer = answer.map_err(|error| ServeError::Stopped(error.to_string()))?;
+        match (answer, taken) {
+            (AppendEntriesResponse::Success, Some(None)) => Err(ServeError::Full),
+            (AppendEntriesResponse::Success, Some(up_to)) => {
+                Ok(message::append_response(&AppendEntriesResponse::PartialSuccess(up_to)))
+            }
+            (answer, _) => Ok(message::append_response(&answer)),
+        }
     }
 
     /// Answers a candidate. A vote that is given is durable.
@@ -98,6 +117,10 @@ impl RaftServer {
         let stopped = |error: String| ServeError::Stopped(error);
         let received = tokio::task::spawn_blocking(receive).await.map_err(|error| stopped(error.to_string()))?;
         let mut incoming = received?;
+        // Its payloads are copied, then the first copy goes.
+        if self.engine.free_bytes() < incoming.bytes() + RESERVE_BYTES {
+            return Err(ServeError::Full);
+        }
         let (vote, snapshot) = incoming.snapshot();
         let answer = self.raft.install_full_snapshot(vote, snapshot).await;
         let answer = answer.map_err(|error| stopped(error.to_string()))?;
@@ -106,5 +129,54 @@ impl RaftServer {
 
     fn check(&self, to: u64) -> Result<(), ServeError> {
         if to == self.member { Ok(()) } else { Err(ServeError::OtherMember) }
+    }
+}
+
+/// How many of `entries` fit on a disk with `free` bytes together.
+fn fitting(mut free: u64, entries: &[Entry]) -> usize {
+    let entry_fits = |entry: &&Entry| {
+        let proposals = match &entry.payload {
+            EntryPayload::Normal(Batch(proposals)) => proposals.as_slice(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => &[],
+        };
+        // What raft itself writes is like what shrinks the state.
+        let all_fit = fits(free, &[]) && proposals.iter().all(|proposal| fits(free, &proposal.ops));
+        free = free.saturating_sub(proposals.iter().map(|proposal| space(&proposal.ops)).sum());
+        all_fit
+    };
+    entries.iter().take_while(entry_fits).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::CommittedLeaderId;
+    use secretd_core::time::Timestamp;
+
+    use super::*;
+    use crate::fixture::{create_secret, secret_id};
+    use crate::op::{Op, Proposal};
+    use crate::raft::config::LogId;
+
+    #[test]
+    fn entries_are_taken_as_far_as_they_fit_on_the_disk_together() {
+        const MIB: u64 = 1024 * 1024;
+        let entry = |ops: Vec<Op>| Entry {
+            log_id: LogId::new(CommittedLeaderId::new(1, 1), 1),
+            payload: EntryPayload::Normal(Batch(Arc::new(vec![Proposal { at: Timestamp(0), ops }]))),
+        };
+        let blank = || Entry { log_id: LogId::new(CommittedLeaderId::new(1, 1), 1), payload: EntryPayload::Blank };
+        let large = || entry(vec![create_secret(1, "a", 500_000)]);
+        let remove = || entry(vec![Op::RemoveSecret { id: secret_id(1) }]);
+        for (free, entries, expected) in [
+            (100 * MIB, vec![large(), large(), large()], 3),
+            (RESERVE_BYTES + 2_500_000, vec![large(), large(), large()], 2),
+            (RESERVE_BYTES, vec![large(), remove()], 0),
+            (2 * MIB, vec![remove(), blank(), large()], 2),
+            (MIB - 1, vec![remove()], 0),
+            (MIB - 1, vec![blank()], 0),
+            (0, vec![], 0),
+        ] {
+            assert_eq!(fitting(free, &entries), expected, "{free} free, {} entries", entries.len());
+        }
     }
 }

@@ -126,6 +126,11 @@ impl Incoming {
         self.contents.take(chunk)
     }
 
+    /// What its payloads take on the disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.contents.bytes
+    }
+
     /// The snapshot, to be installed while this lives.
     pub(crate) fn snapshot(&mut self) -> (Vote, Snapshot<TypeConfig>) {
         let data = self.contents.snapshot();
