@@ -29,6 +29,8 @@ test)
     need openssl openssl
     need htpasswd apache2-utils
     need ip iproute2
+    need nft nftables
+    need strace strace
     need systemd-analyze systemd
     ;;
 esac

@@ -42,11 +42,17 @@ impl Client {
     /// Seals and creates a secret, as `sctl secret create` does: its id.
     pub async fn create_secret(&mut self, name: &str, value: &[u8]) -> Result<SecretId> {
         let id = SecretId::random();
+        self.create_secret_as(id, name, value).await?;
+        Ok(id)
+    }
+
+    /// The same, with an id that the caller has drawn: it is known whatever becomes of the call.
+    pub async fn create_secret_as(&mut self, id: SecretId, name: &str, value: &[u8]) -> Result<()> {
         let (length, payload) = self.seal(id, 1, name, value)?;
         let spec = Some(SecretSpec { name: name.to_owned(), ..SecretSpec::default() });
         let request = CreateSecretRequest { id: id.to_string(), spec, length, payload: Some(payload) };
         self.control.create_secret(request).await?;
-        Ok(id)
+        Ok(())
     }
 
     /// Seals and stores a new version.

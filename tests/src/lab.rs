@@ -115,9 +115,31 @@ impl Lab {
         in_network(self.hub.pid(), &format!("ip link set v{number} down"))
     }
 
-    /// Brings it back.
+    /// Has the node hear nothing: what it says is heard.
+    pub fn deafen(&self, number: usize) -> Result<()> {
+        self.filter(number, "input", "iif eth0 drop")
+    }
+
+    /// Has nobody hear what the node says: it hears everything.
+    pub fn mute(&self, number: usize) -> Result<()> {
+        self.filter(number, "output", "oif eth0 drop")
+    }
+
+    /// Loses so many of a hundred packets that the node is sent.
+    pub fn lose(&self, number: usize, percent: u64) -> Result<()> {
+        self.filter(number, "input", &format!("iif eth0 numgen random mod 100 < {percent} drop"))
+    }
+
+    fn filter(&self, number: usize, hook: &str, rule: &str) -> Result<()> {
+        let chain = format!("add chain inet lab {hook} {{ type filter hook {hook} priority 0; }}");
+        let script = format!("nft 'add table inet lab; {chain}; add rule inet lab {hook} {rule}'");
+        in_network(self.node(number).sandbox().pid(), &script)
+    }
+
+    /// Brings a node back that was cut off, or was not heard or did not hear all.
     pub fn heal(&self, number: usize) -> Result<()> {
-        in_network(self.hub.pid(), &format!("ip link set v{number} up"))
+        in_network(self.hub.pid(), &format!("ip link set v{number} up"))?;
+        in_network(self.node(number).sandbox().pid(), "nft 'add table inet lab; delete table inet lab'")
     }
 
     /// The id of a node.

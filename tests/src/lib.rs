@@ -1,13 +1,20 @@
 //! The lab: real nodes on this machine, for tests that drive the real binaries.
 //!
 //! Reading order: [`sandbox`] (namespaces in which everything of a node lives and dies), [`node`] (one secretd with
-//! directories of its own), [`lab`] (several of them on one network), [`command`] (`sctl` as a user types it), [`client`] (the API without `sctl`), [`rootfs`] (small images), [`secret_fs`] (what it holds).
+//! directories of its own), [`lab`] (several of them on one network), [`command`] (`sctl` as a user types it), [`client`]
+//! (the API without `sctl`), [`rootfs`] (small images), [`secret_fs`] (what it holds), [`campaign`] (chance, and how often),
+//! [`inject`] (system calls that fail), [`history`] (clients that write down what they see), [`linear`] (whether that could
+//! have happened).
 //!
 //! Everything needs root. A test that cannot have it fails, and says why.
 
+pub mod campaign;
 pub mod client;
 pub mod command;
+pub mod history;
+pub mod inject;
 pub mod lab;
+pub mod linear;
 pub mod machine;
 pub mod node;
 pub mod oci;

@@ -163,6 +163,26 @@ impl Node {
         self.processes("secretd").into_iter().find(daemon).context("secretd is not running")
     }
 
+    /// Holds the daemon (SIGSTOP), as a machine that stalls does.
+    pub fn pause_daemon(&self) -> Result<()> {
+        self.signal_daemon(rustix::process::Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub fn resume_daemon(&self) -> Result<()> {
+        self.signal_daemon(rustix::process::Signal::CONT)
+    }
+
+    fn signal_daemon(&self, signal: rustix::process::Signal) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.daemon_pid()?).context("pid")?;
+        rustix::process::kill_process(pid, signal).context("the daemon")
+    }
+
+    /// Where its control socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir().join("control.sock")
+    }
+
     /// Processes of the node whose program has this name.
     pub fn processes(&self, name: &str) -> Vec<i32> {
         self.sandbox.processes(name)

@@ -1,9 +1,8 @@
 //! Killed at random instants (SIGKILL), again and again: what was acknowledged is there.
 //!
-//! A failed run prints its seed; the variable `SEED` gives it again.
+//! A failed run prints its seed; the variable `SEED` gives it again, and `CYCLES` asks for more of them.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -11,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use secretd_tests::campaign::{Chance, times};
 use secretd_tests::command::run;
 use secretd_tests::lab::{Lab, until};
 use secretd_tests::node::{Node, binary};
@@ -19,41 +19,14 @@ use secretd_tests::node::{Node, binary};
 const ALONE: usize = 300;
 /// How often one of several managers is.
 const TOGETHER: usize = 50;
-
-/// Numbers that look random (xorshift64; Marsaglia, 2003).
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Result<Self> {
-        let seed = match std::env::var("SEED") {
-            Ok(seed) => seed.parse().context("SEED is no number")?,
-            Err(_) => {
-                let mut seed = [0; 8];
-                std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
-                u64::from_le_bytes(seed) | 1
-            }
-        };
-        Ok(Self(seed))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    /// Waits for a part of `longest`.
-    fn wait(&mut self, longest: Duration) {
-        let micros = self.below(u64::try_from(longest.as_micros()).unwrap_or(u64::MAX));
-        let (_nobody, never) = mpsc::channel::<()>();
-        let _ = never.recv_timeout(Duration::from_micros(micros)); // nothing comes
-    }
-}
+/// How long the first write of a cycle may take. Far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Creates secrets at a node until it is told to stop, and knows which were acknowledged.
 struct Writer {
     stop: Arc<AtomicBool>,
+    /// Told of each that was acknowledged.
+    news: mpsc::Receiver<()>,
     thread: JoinHandle<Result<Vec<String>>>,
 }
 
@@ -61,6 +34,7 @@ impl Writer {
     fn start(host: String, prefix: String) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
+        let (tell, news) = mpsc::channel();
         let write = move || {
             let mut acknowledged = Vec::new();
             for number in 0.. {
@@ -72,11 +46,17 @@ impl Writer {
                 command.env("SCTL_HOST", &host).args(["secret", "create", &name, "-"]).stdin(Stdio::null());
                 if run(&mut command, name.as_bytes())?.status.success() {
                     acknowledged.push(name);
+                    let _ = tell.send(()); // nobody waits for the later ones
                 }
             }
             Ok(acknowledged)
         };
-        Ok(Self { stop, thread: thread::Builder::new().name("writer".to_owned()).spawn(write)? })
+        Ok(Self { stop, news, thread: thread::Builder::new().name("writer".to_owned()).spawn(write)? })
+    }
+
+    /// Waits for the first that is acknowledged: a slow machine would be killed before it every time.
+    fn has_begun(&self) -> Result<()> {
+        self.news.recv_timeout(PATIENCE).context("nothing is acknowledged")
     }
 
     fn end(self) -> Result<Vec<String>> {
@@ -96,11 +76,15 @@ fn names(node: &Node) -> Result<BTreeSet<String>> {
 #[test]
 fn single_node_killed_at_any_instant_has_all_that_it_acknowledged() -> Result<()> {
     let mut chance = Chance::new()?;
-    let seed = chance.0;
+    let seed = chance.seed();
     let mut node = Node::cluster()?;
     let mut acknowledged: BTreeSet<String> = BTreeSet::new();
-    for cycle in 0..ALONE {
+    let cycles = times("CYCLES", ALONE)?;
+    for cycle in 0..cycles {
         let writer = Writer::start(host(&node), format!("c{cycle}"))?;
+        if cycle % 2 == 0 {
+            writer.has_begun()?;
+        }
         chance.wait(Duration::from_millis(40));
         node.kill_daemon()?;
         acknowledged.extend(writer.end()?);
@@ -109,17 +93,18 @@ fn single_node_killed_at_any_instant_has_all_that_it_acknowledged() -> Result<()
         let lost: Vec<_> = acknowledged.difference(&there).collect();
         ensure!(lost.is_empty(), "SEED={seed}, cycle {cycle}: lost {lost:?}");
     }
-    ensure!(acknowledged.len() > ALONE / 4, "hardly anything was written: {}", acknowledged.len());
+    ensure!(acknowledged.len() > cycles / 4, "hardly anything was written: {}", acknowledged.len());
     Ok(())
 }
 
 #[test]
 fn managers_killed_while_members_change_lose_nothing_acknowledged() -> Result<()> {
     let mut chance = Chance::new()?;
-    let seed = chance.0;
+    let seed = chance.seed();
     let mut lab = Lab::cluster(3, 1)?;
     let mut acknowledged: BTreeSet<String> = BTreeSet::new();
-    for cycle in 0..TOGETHER {
+    let cycles = times("CYCLES", TOGETHER)?;
+    for cycle in 0..cycles {
         let victim = 1 + usize::try_from(chance.below(3))?;
         let other = 1 + victim % 3;
         let writer = Writer::start(host(lab.node(other)), format!("c{cycle}"))?;
@@ -127,6 +112,9 @@ fn managers_killed_while_members_change_lose_nothing_acknowledged() -> Result<()
         let change = if cycle % 2 == 0 { "promote" } else { "demote" };
         let mut changing = lab.node(other).sctl_command(&["node", change, "n4"]);
         let mut changing = changing.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        if cycle % 4 < 2 {
+            writer.has_begun()?;
+        }
         chance.wait(Duration::from_millis(300));
         lab.node_mut(victim).kill_daemon()?;
         chance.wait(Duration::from_millis(700));
@@ -139,6 +127,6 @@ fn managers_killed_while_members_change_lose_nothing_acknowledged() -> Result<()
         });
         everything.with_context(|| format!("SEED={seed}, cycle {cycle}, n{victim} was killed"))?;
     }
-    ensure!(acknowledged.len() > TOGETHER, "hardly anything was written: {}", acknowledged.len());
+    ensure!(acknowledged.len() > cycles / 4, "hardly anything was written: {}", acknowledged.len());
     Ok(())
 }

@@ -332,4 +332,8 @@ fn failure<E: Into<redb::Error>>(step: &'static str) -> impl Fn(E) -> StorageFai
 }
 
 #[cfg(test)]
+mod damage_test;
+#[cfg(test)]
+mod fault_test;
+#[cfg(test)]
 mod tests;
