@@ -6,8 +6,11 @@
 //! is written, because what the disk has is then not known.
 
 mod acknowledged;
+pub(crate) mod disk;
 mod key;
 mod open;
+#[cfg(feature = "testing")]
+pub(crate) mod simulated;
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,13 +18,13 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, TableError};
-use rustix::fs::statvfs;
 use secretd_core::secret::SealedPayload;
 use secretd_sealing::at_rest::Sealer;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use self::acknowledged::Acknowledged;
+use self::disk::Disk;
 pub(crate) use self::key::Key;
 pub use self::open::OpenError;
 use crate::failure::StorageFailure;
@@ -37,6 +40,7 @@ pub(crate) struct Engine {
     commits: Mutex<Commits>,
     failure: watch::Sender<Option<Arc<StorageFailure>>>,
     directory: Utf8PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 #[derive(Debug)]
@@ -212,9 +216,14 @@ impl Engine {
         &self.directory
     }
 
-    /// Bytes that may still be written to the disk; as many as one can count when the file system does not tell.
+    /// What the records are on.
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
+    /// Bytes that may still be written to the disk.
     pub(crate) fn free_bytes(&self) -> u64 {
-        statvfs(self.directory.as_std_path()).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+        self.disk.free_bytes(&self.directory)
     }
 
     /// Shortens the file to what is in use, and returns by how many bytes. Readers and writers wait meanwhile.

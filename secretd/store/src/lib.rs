@@ -16,6 +16,7 @@ pub mod event;
 mod failure;
 #[cfg(test)]
 mod fixture;
+mod ground;
 #[cfg(any(test, feature = "testing"))]
 mod local;
 pub mod op;
@@ -24,6 +25,8 @@ mod proposer;
 mod raft;
 mod record;
 pub mod replica;
+#[cfg(feature = "testing")]
+pub mod simulation;
 mod state;
 pub mod store;
 pub mod view;

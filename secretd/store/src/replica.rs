@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::Engine;
+use crate::ground::Threads;
 use crate::peers::Member;
 use crate::proposer::{ProposeError, ReadError};
 use crate::raft::actor::{Request, Started};
@@ -28,10 +29,11 @@ const READ_RETRY: Duration = Duration::from_millis(20);
 /// One member of raft. Clones are handles to the same member.
 #[derive(Clone)]
 pub struct Replica {
-    raft: Raft,
+    pub(crate) raft: Raft,
     member: u64,
     reach: Arc<Reach>,
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
+    threads: Arc<dyn Threads>,
     /// Of the store, which ends when nobody holds it.
     requests: mpsc::WeakSender<Request>,
 }
@@ -44,8 +46,9 @@ impl fmt::Debug for Replica {
 
 impl Replica {
     pub(crate) fn new(started: &Started, engine: Arc<Engine>) -> Self {
-        let Started { raft, member, reach, requests } = started;
-        Self { raft: raft.clone(), member: *member, reach: Arc::clone(reach), engine, requests: requests.downgrade() }
+        let Started { raft, member, reach, requests, threads } = started;
+        let (reach, threads) = (Arc::clone(reach), Arc::clone(threads));
+        Self { raft: raft.clone(), member: *member, reach, engine, threads, requests: requests.downgrade() }
     }
 
     /// This member's number in raft: drawn with its store, never used twice.
@@ -61,7 +64,7 @@ impl Replica {
 
     /// What other managers ask of it.
     pub fn server(&self) -> RaftServer {
-        RaftServer::new(self.raft.clone(), self.member, Arc::clone(&self.engine))
+        RaftServer::new(self.raft.clone(), self.member, Arc::clone(&self.engine), Arc::clone(&self.threads))
     }
 
     /// The state as it is now, for a backup. Everything goes on.

@@ -11,6 +11,7 @@ use secretd_sealing::at_rest::Sealer;
 
 use crate::engine::{Engine, OpenError};
 use crate::failure::StorageFailure;
+use crate::ground::{Ground, aside};
 use crate::op::Op;
 use crate::peers::{Member, Peers};
 use crate::proposer::{ProposeError, Proposer, ReadError};
@@ -45,10 +46,21 @@ impl Store {
         clock: Arc<dyn Clock>,
         peers: Arc<dyn Peers>,
     ) -> Result<Self, OpenError> {
-        let path = dir.to_owned();
-        let stopped = |_| OpenError::Thread(std::io::Error::other("it stopped"));
-        let engine = tokio::task::spawn_blocking(move || Engine::open(&path, sealer)).await.map_err(stopped)??;
-        Self::open_on(engine, clock, peers).await
+        Self::open_upon(Ground::real(), dir, sealer, clock, peers).await
+    }
+
+    /// As [`Store::open`], upon another ground.
+    pub(crate) async fn open_upon(
+        ground: Ground,
+        dir: &Utf8Path,
+        sealer: Sealer,
+        clock: Arc<dyn Clock>,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, OpenError> {
+        let (disk, path) = (Arc::clone(&ground.disk), dir.to_owned());
+        let opened = aside(&*ground.threads, async move { Engine::open_in(disk, &path, sealer) }).await;
+        let engine = opened.ok_or_else(|| OpenError::Thread(std::io::Error::other("it stopped")))??;
+        Self::open_on(engine, clock, peers, ground).await
     }
 
     /// Makes the store in `dir`, which must be closed, that of the only manager `own`: the way out when the majority of
@@ -67,12 +79,13 @@ impl Store {
         engine: Engine,
         clock: Arc<dyn Clock>,
         peers: Arc<dyn Peers>,
+        ground: Ground,
     ) -> Result<Self, OpenError> {
         let engine = Arc::new(engine);
         let publisher = Arc::new(Publisher::default());
-        let started = actor::start(Arc::clone(&engine), Arc::clone(&publisher), peers).await?;
+        let started = actor::start(Arc::clone(&engine), Arc::clone(&publisher), peers, ground).await?;
         let replica = Replica::new(&started, Arc::clone(&engine));
-        let proposer = Arc::new(RaftProposer::new(started.requests, clock, engine));
+        let proposer = Arc::new(RaftProposer::new(started, clock, engine));
         Ok(Self { publisher, proposer, replica: Some(replica) })
     }
 

@@ -10,5 +10,7 @@ pub mod inherited;
 pub mod mount_api;
 pub mod seccomp_filter;
 pub mod secret_memory;
+#[cfg(feature = "simulation")]
+pub mod seeded_random;
 pub mod spawn;
 pub mod thread_group;

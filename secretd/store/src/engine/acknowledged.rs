@@ -5,13 +5,12 @@
 //! but not synced (that would double the cost of a commit): it survives a killed process, and after a lost power supply
 //! it may be behind, which refuses nothing.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use camino::Utf8Path;
 use secretd_sealing::at_rest::Sealer;
 
+use super::disk::{Disk, DiskFile};
 use crate::failure::StorageFailure;
 
 const FILE: &str = "acknowledged";
@@ -21,7 +20,7 @@ const SLOT: usize = 40; // count, and a tag that only this node's key makes
 
 /// The count on disk: two slots in turn, so that a torn write leaves the other one.
 #[derive(Debug)]
-pub(super) struct Acknowledged(File);
+pub(super) struct Acknowledged(Box<dyn DiskFile>);
 
 /// What the file says.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,9 +35,9 @@ pub(super) enum Count {
 
 impl Acknowledged {
     /// Opens or creates the file, and reads what it says.
-    pub(super) fn open(directory: &Utf8Path, sealer: &Sealer) -> io::Result<(Self, Count)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(directory.join(FILE))?;
-        if file.metadata()?.len() == 0 {
+    pub(super) fn open(disk: &dyn Disk, directory: &Utf8Path, sealer: &Sealer) -> io::Result<(Self, Count)> {
+        let file = disk.open(&directory.join(FILE))?;
+        if file.length()? == 0 {
             return Ok((Self(file), Count::Absent));
         }
         let mut slots = [0; 2 * SLOT];
@@ -52,13 +51,13 @@ impl Acknowledged {
     /// Says that commit number `count` was acknowledged.
     pub(super) fn record(&self, sealer: &Sealer, count: u64) -> Result<(), StorageFailure> {
         let slot = if count.is_multiple_of(2) { 0 } else { SLOT as u64 };
-        let written = self.0.write_all_at(&encode(sealer, count), slot);
+        let written = self.0.write_at(&encode(sealer, count), slot);
         written.map_err(|source| StorageFailure::Io { step: STEP, source })
     }
 
     /// Makes the count durable.
     pub(super) fn sync(&self) -> Result<(), StorageFailure> {
-        self.0.sync_all().map_err(|source| StorageFailure::Io { step: STEP, source })
+        self.0.sync().map_err(|source| StorageFailure::Io { step: STEP, source })
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use parking_lot::{Mutex, RwLock};
-use redb::backends::FileBackend;
-use redb::{DatabaseError, StorageBackend, StorageError};
+use redb::{Database, DatabaseError, StorageError};
 use secretd_sealing::at_rest::Sealer;
 use tokio::sync::watch;
 
 use super::acknowledged::{Acknowledged, Count};
+use super::disk::{Disk, Files};
 use super::{Commits, Engine, Key, Writes};
 use crate::failure::StorageFailure;
 
@@ -116,24 +116,35 @@ impl OpenError {
 impl Engine {
     /// Opens the records in `directory`, which is created when it is not there.
     pub(crate) fn open(directory: &Utf8Path, sealer: Sealer) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(directory).map_err(|source| refused(directory, "create the directory", source))?;
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(directory.join(FILE));
-        let file = file.map_err(|source| refused(directory, "open the store's file", source))?;
-        let backend = FileBackend::new(file).map_err(|error| database_error(directory, error))?;
-        Self::open_on(backend, directory, sealer)
+        Self::open_in(Arc::new(Files), directory, sealer)
+    }
+
+    /// As [`Engine::open`], on another disk.
+    pub(crate) fn open_in(disk: Arc<dyn Disk>, directory: &Utf8Path, sealer: Sealer) -> Result<Self, OpenError> {
+        disk.create_directory(directory).map_err(|source| refused(directory, "create the directory", source))?;
+        let database = disk.open_records(&builder(), &directory.join(FILE));
+        let database = database.map_err(|error| database_error(directory, error))?;
+        Self::opened(database, disk, directory, sealer)
     }
 
     /// As [`Engine::open`], with the store's file wherever `backend` has it.
+    #[cfg(test)]
     pub(crate) fn open_on(
-        backend: impl StorageBackend,
+        backend: impl redb::StorageBackend,
         directory: &Utf8Path,
         sealer: Sealer,
     ) -> Result<Self, OpenError> {
-        let mut builder = redb::Builder::new();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let database = builder.create_with_backend(backend).map_err(|error| database_error(directory, error))?;
-        let opened = Acknowledged::open(directory, &sealer);
+        let database = builder().create_with_backend(backend).map_err(|error| database_error(directory, error))?;
+        Self::opened(database, Arc::new(Files), directory, sealer)
+    }
+
+    fn opened(
+        database: Database,
+        disk: Arc<dyn Disk>,
+        directory: &Utf8Path,
+        sealer: Sealer,
+    ) -> Result<Self, OpenError> {
+        let opened = Acknowledged::open(&*disk, directory, &sealer);
         let (acknowledged, count) = opened.map_err(|source| refused(directory, "open the count of commits", source))?;
         let engine = Self {
             database: RwLock::new(Some(database)),
@@ -141,6 +152,7 @@ impl Engine {
             commits: Mutex::new(Commits { acknowledged, sequence: 0 }),
             failure: watch::Sender::new(None),
             directory: directory.to_owned(),
+            disk,
         };
         engine.check(count)?;
         Ok(engine)
@@ -186,8 +198,8 @@ impl Engine {
         commits.acknowledged.record(&self.sealer, 1).map_err(storage)?;
         commits.acknowledged.sync().map_err(storage)?;
         commits.sequence = 1;
-        let directory = std::fs::File::open(&self.directory).and_then(|directory| directory.sync_all());
-        directory.map_err(|source| storage(StorageFailure::Io { step: "sync the directory", source }))
+        let synced = self.disk.sync_directory(&self.directory);
+        synced.map_err(|source| storage(StorageFailure::Io { step: "sync the directory", source }))
     }
 
     /// A record that is a number.
@@ -196,6 +208,12 @@ impl Engine {
         let number = bytes.as_slice().try_into().map(u64::from_be_bytes);
         number.map(Some).map_err(|_| StorageFailure::Damaged { what: key.to_string() })
     }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
 }
 
 #[allow(clippy::wildcard_enum_match_arm)] // the system has many more kinds

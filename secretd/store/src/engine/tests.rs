@@ -16,6 +16,7 @@ use secretd_sealing::secret::Dek;
 use super::{Engine, Key, OpenError, Writes};
 use crate::failure::StorageFailure;
 use crate::fixture::{clock, create_secret, directory, init, payload, sealer, secret_id};
+use crate::ground::Ground;
 use crate::peers::NoPeers;
 use crate::proposer::{ProposeError, ReadError};
 use crate::store::Store;
@@ -79,7 +80,7 @@ async fn open_on_faulty_disk(path: &Utf8Path) -> (Store, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let disk = FaultyDisk { file: FileBackend::new(file.unwrap()).unwrap(), faults: Arc::clone(&faults) };
     let engine = Engine::open_on(disk, path, sealer()).unwrap();
-    (Store::open_on(engine, clock(), Arc::new(NoPeers)).await.unwrap(), faults)
+    (Store::open_on(engine, clock(), Arc::new(NoPeers), Ground::real()).await.unwrap(), faults)
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ use super::snapshot::StateSnapshot;
 use crate::conflict::Conflict;
 use crate::engine::{Engine, Key, OpenError, Writes};
 use crate::failure::StorageFailure;
+use crate::ground::{Ground, LogLength, Threads};
 use crate::op::{Op, Proposal, number_payloads};
 use crate::peers::{Member, Peers};
 use crate::proposer::ProposeError;
@@ -79,6 +80,7 @@ pub(crate) struct Started {
     pub(crate) raft: Raft,
     pub(crate) member: u64,
     pub(crate) reach: Arc<Reach>,
+    pub(crate) threads: Arc<dyn Threads>,
 }
 
 impl fmt::Debug for Started {
@@ -93,30 +95,30 @@ pub(crate) async fn start(
     engine: Arc<Engine>,
     publisher: Arc<Publisher>,
     peers: Arc<dyn Peers>,
+    ground: Ground,
 ) -> Result<Started, OpenError> {
     let reach = Arc::new(Reach::default());
-    let network = Network { peers, runtime: Handle::current(), reach: Arc::clone(&reach) };
+    let (threads, log) = (ground.threads, ground.log);
+    let network =
+        Network { peers, runtime: Handle::current(), threads: Arc::clone(&threads), reach: Arc::clone(&reach) };
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let (ready, opened) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
-    let run = move || {
-        runtime.block_on(async move {
-            match Actor::open(engine, publisher, network).await {
-                Ok(actor) => {
-                    // An opener that has gone away has dropped its sender too: the inbox ends at once.
-                    let _ = ready.send(Ok((actor.raft.clone(), actor.member)));
-                    actor.run(inbox).await;
-                }
-                Err(failure) => {
-                    let _ = ready.send(Err(failure));
-                }
+    let run = async move {
+        match Actor::open(engine, publisher, network, log).await {
+            Ok(actor) => {
+                // An opener that has gone away has dropped its sender too: the inbox ends at once.
+                let _ = ready.send(Ok((actor.raft.clone(), actor.member)));
+                actor.run(inbox).await;
             }
-        });
+            Err(failure) => {
+                let _ = ready.send(Err(failure));
+            }
+        }
     };
-    std::thread::Builder::new().name("store".to_owned()).spawn(run).map_err(OpenError::Thread)?;
+    threads.run_core(Box::pin(run)).map_err(OpenError::Thread)?;
     let stopped = || OpenError::Thread(std::io::Error::other("it stopped"));
     let (raft, member) = opened.await.map_err(|_| stopped())??;
-    Ok(Started { requests, raft, member, reach })
+    Ok(Started { requests, raft, member, reach, threads })
 }
 
 struct Actor {
@@ -129,7 +131,12 @@ struct Actor {
 }
 
 impl Actor {
-    async fn open(engine: Arc<Engine>, publisher: Arc<Publisher>, network: Network) -> Result<Self, OpenError> {
+    async fn open(
+        engine: Arc<Engine>,
+        publisher: Arc<Publisher>,
+        network: Network,
+        log_length: LogLength,
+    ) -> Result<Self, OpenError> {
         let directory = engine.directory().to_owned();
         let damaged = |source| OpenError::Damaged { directory: directory.clone(), source };
         let refused = |reason: String| OpenError::Raft { directory: directory.clone(), reason };
@@ -137,7 +144,7 @@ impl Actor {
         let shared = Arc::new(Shared::new(engine, publisher));
         let log = LogStore::open(Arc::clone(&shared)).map_err(damaged)?;
         let machine = StateMachine::open(Arc::clone(&shared)).map_err(damaged)?;
-        let config = Arc::new(raft_config().validate().map_err(|error| refused(error.to_string()))?);
+        let config = Arc::new(raft_config(log_length).validate().map_err(|error| refused(error.to_string()))?);
         let reach = Arc::clone(&network.reach);
         let raft = Raft::new(member, config, network, log, machine).await;
         let raft = raft.map_err(|error| refused(error.to_string()))?;

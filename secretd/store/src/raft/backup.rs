@@ -21,6 +21,7 @@ use super::contents::{self, Contents};
 use super::snapshot::StateSnapshot;
 use super::stream::ReceiveError;
 use crate::cluster::ClusterRecord;
+use crate::engine::disk::Files;
 use crate::engine::{Key, OpenError, Writes};
 use crate::failure::StorageFailure;
 use crate::peers::Member;
@@ -109,24 +110,15 @@ impl Backup {
         if !sink(seal.write(&header.encode_length_delimited_to_vec())?) {
             return Ok(());
         }
-        let mut failed = None;
-        let mut wanted = true;
-        contents::read(&self.0, |chunk| {
-            let message = Zeroizing::new(chunk.encode_length_delimited_to_vec());
-            match seal.write(&message) {
-                Ok(sealed) => wanted = sealed.is_empty() || sink(sealed),
-                Err(error) => failed = Some(error),
+        for chunk in contents::chunks(&self.0) {
+            let message = Zeroizing::new(chunk?.encode_length_delimited_to_vec());
+            let sealed = seal.write(&message)?;
+            if !sealed.is_empty() && !sink(sealed) {
+                return Ok(());
             }
-            wanted && failed.is_none()
-        })?;
-        match failed {
-            Some(error) => Err(error.into()),
-            None if wanted => {
-                sink(seal.finish()?);
-                Ok(())
-            }
-            None => Ok(()),
         }
+        sink(seal.finish()?);
+        Ok(())
     }
 }
 
@@ -153,7 +145,7 @@ pub struct Restored {
 impl Drop for Restore {
     fn drop(&mut self) {
         if self.contents.take().is_some() {
-            contents::remove(&self.directory);
+            contents::remove(&Files, &self.directory);
         }
     }
 }
@@ -164,7 +156,7 @@ impl Restore {
     /// # Errors
     /// When the store cannot be made.
     pub fn begin(directory: Utf8PathBuf, sealer: Sealer, secret: BackupSecret) -> Result<Self, BackupError> {
-        let contents = Contents::begin(&directory, sealer)?;
+        let contents = Contents::begin(Arc::new(Files), &directory, sealer)?;
         let (open, read) = (Some(BackupOpen::new(secret)), Zeroizing::default());
         Ok(Self { directory, open, read, header: None, contents: Some(contents), ended: false })
     }

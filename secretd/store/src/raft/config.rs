@@ -9,6 +9,7 @@ use secretd_core::time::Version;
 use super::snapshot::StateSnapshot;
 use crate::conflict::Conflict;
 use crate::failure::StorageFailure;
+use crate::ground::LogLength;
 use crate::op::Proposal;
 use crate::peers::Member;
 
@@ -43,17 +44,12 @@ pub(crate) type Raft = openraft::Raft<TypeConfig>;
 pub(crate) type Metrics = openraft::RaftMetrics<u64, Member>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<u64, Member>;
 
-/// A snapshot costs nothing (it is the state itself, at a moment), so the log is kept short: what a follower that was
-/// away for a moment needs.
-const ENTRIES_BETWEEN_SNAPSHOTS: u64 = 500;
-const ENTRIES_KEPT: u64 = 100;
-
 /// How often a leader that has nothing to say says so.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(50);
 
 /// openraft's settings.
 #[allow(clippy::cast_possible_truncation)] // 50
-pub(crate) fn raft_config() -> openraft::Config {
+pub(crate) fn raft_config(log: LogLength) -> openraft::Config {
     openraft::Config {
         cluster_name: "secretd".to_owned(),
         // Whoever stands for election waits for the leader's lease (the longest timeout) and for its own timeout: a failed
@@ -61,10 +57,10 @@ pub(crate) fn raft_config() -> openraft::Config {
         heartbeat_interval: HEARTBEAT.as_millis() as u64,
         election_timeout_min: 125,
         election_timeout_max: 250,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_BETWEEN_SNAPSHOTS),
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(log.between_snapshots),
+        max_in_snapshot_log_to_keep: log.kept,
         // Fewer, larger purges: each is a durable commit.
-        purge_batch_size: ENTRIES_KEPT,
+        purge_batch_size: log.kept,
         ..openraft::Config::default()
     }
 }

@@ -10,6 +10,7 @@ use secretd_sealing::at_rest::Sealer;
 use super::message::missing;
 use super::snapshot::StateSnapshot;
 use super::stream::ReceiveError;
+use crate::engine::disk::Disk;
 use crate::engine::{Engine, Key, Writes};
 use crate::failure::StorageFailure;
 use crate::op::PayloadRef;
@@ -20,34 +21,28 @@ use crate::view::View;
 /// Bytes of payloads that are written in one commit.
 const WRITTEN_AT_ONCE: usize = 4 * 1024 * 1024;
 
-/// Reads a snapshot, one payload after the other, until `send` answers that nobody wants more.
-pub(crate) fn read(
+/// Reads a snapshot, one payload after the other, as they are asked for.
+pub(crate) fn chunks(
     snapshot: &StateSnapshot,
-    mut send: impl FnMut(v1::SnapshotChunk) -> bool,
-) -> Result<(), StorageFailure> {
+) -> impl Iterator<Item = Result<v1::SnapshotChunk, StorageFailure>> + Send {
     let state = snapshot.view.state();
-    let mut send = |chunk| send(v1::SnapshotChunk { chunk: Some(chunk) });
-    for record in state.keys().filter_map(|key| state.get(key)) {
-        if !send(Chunk::Record(record_message(&record))) {
-            return Ok(());
-        }
-    }
-    for at in state.payloads() {
+    let records = state.keys().filter_map(|key| state.get(key));
+    let records = records.map(|record| Ok(Chunk::Record(record_message(&record))));
+    let payloads = state.payloads().map(|at| {
         let key = Key::payload(at);
         let missing = || StorageFailure::Inconsistent { what: format!("{key} of the snapshot is missing") };
         let payload = decode_payload(snapshot.source.get(&key)?.ok_or_else(missing)?)?;
         let chunk = v1::SnapshotPayload { index: at.index, slot: at.slot, payload: Some(payload.into()) };
-        if !send(Chunk::Payload(chunk)) {
-            return Ok(());
-        }
-    }
-    send(Chunk::End(v1::StoredBlank {}));
-    Ok(())
+        Ok(Chunk::Payload(chunk))
+    });
+    let end = std::iter::once(Ok(Chunk::End(v1::StoredBlank {})));
+    let chunks = records.chain(payloads).chain(end);
+    chunks.map(|chunk| chunk.map(|chunk| v1::SnapshotChunk { chunk: Some(chunk) }))
 }
 
 /// What is not needed any more is removed; the next start tries again.
-pub(crate) fn remove(directory: &Utf8Path) {
-    match std::fs::remove_dir_all(directory) {
+pub(crate) fn remove(disk: &dyn Disk, directory: &Utf8Path) {
+    match disk.remove_directory(directory) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(%error, %directory, "what is left of a snapshot cannot be removed"),
@@ -68,9 +63,14 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// Begins anew in `directory`.
-    pub(crate) fn begin(directory: &Utf8PathBuf, sealer: Sealer) -> Result<Self, ReceiveError> {
-        remove(directory);
-        let engine = Arc::new(Engine::open(directory, sealer).inspect_err(|_| remove(directory))?);
+    pub(crate) fn begin(
+        disk: Arc<dyn Disk>,
+        directory: &Utf8PathBuf,
+        sealer: Sealer,
+    ) -> Result<Self, ReceiveError> {
+        remove(&*disk, directory);
+        let opened = Engine::open_in(Arc::clone(&disk), directory, sealer);
+        let engine = Arc::new(opened.inspect_err(|_| remove(&*disk, directory))?);
         Ok(Self { engine, state: State::default(), bytes: 0, writes: Writes::default(), size: 0 })
     }
 

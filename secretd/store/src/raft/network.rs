@@ -21,6 +21,7 @@ use super::config::{HEARTBEAT, LogId, TypeConfig, Vote};
 use super::message;
 use super::reach::Reach;
 use super::stream;
+use crate::ground::Threads;
 use crate::peers::{Member, PeerError, Peers};
 
 /// Between attempts to reach a manager that does not answer.
@@ -34,6 +35,7 @@ const LONGEST_CALL: Duration = Duration::from_secs(10);
 pub(crate) struct Network {
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) runtime: Handle,
+    pub(crate) threads: Arc<dyn Threads>,
     pub(crate) reach: Arc<Reach>,
 }
 
@@ -217,7 +219,7 @@ impl RaftNetwork<TypeConfig> for Connection {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
         let (network, member) = (self.network.clone(), self.member.clone());
-        let chunks = stream::send(&self.network.runtime, self.target, &vote, snapshot);
+        let chunks = stream::send(&self.network, self.target, &vote, snapshot);
         let mut call = self.network.runtime.spawn(async move { network.peers.install_snapshot(&member, chunks).await });
         let answer = tokio::select! {
             biased;

@@ -9,10 +9,11 @@ use secretd_core::secret::SealedPayload;
 use secretd_core::time::Version;
 use tokio::sync::{mpsc, oneshot};
 
-use super::actor::Request;
+use super::actor::{Request, Started};
 use super::ballast::{BALLAST_BYTES, Ballast};
 use crate::engine::{Engine, Key};
 use crate::failure::StorageFailure;
+use crate::ground::{Threads, aside};
 use crate::op::{Op, PayloadRef, Proposal};
 use crate::proposer::{ProposeError, Proposer, ReadError, check_payloads};
 use crate::record::decode_payload;
@@ -28,15 +29,17 @@ pub(crate) struct RaftProposer {
     requests: mpsc::Sender<Request>,
     clock: Arc<dyn Clock>,
     engine: Arc<Engine>,
+    threads: Arc<dyn Threads>,
     /// Whether something was removed since space was given back last.
     reclaimable: AtomicBool,
     ballast: Ballast,
 }
 
 impl RaftProposer {
-    pub(crate) fn new(requests: mpsc::Sender<Request>, clock: Arc<dyn Clock>, engine: Arc<Engine>) -> Self {
-        let ballast = Ballast::new(engine.directory());
-        Self { requests, clock, engine, reclaimable: AtomicBool::new(true), ballast }
+    pub(crate) fn new(started: Started, clock: Arc<dyn Clock>, engine: Arc<Engine>) -> Self {
+        let Started { requests, threads, .. } = started;
+        let ballast = Ballast::new(engine.disk(), engine.directory());
+        Self { requests, clock, engine, threads, reclaimable: AtomicBool::new(true), ballast }
     }
 }
 
@@ -106,12 +109,12 @@ impl Proposer for RaftProposer {
 
     async fn payload(&self, at: PayloadRef) -> Result<Option<Arc<SealedPayload>>, ReadError> {
         let engine = Arc::clone(&self.engine);
-        let read = move || {
+        let read = async move {
             let Some(bytes) = engine.get(&Key::payload(at))? else { return Ok(None) };
             decode_payload(bytes).map(|payload| Some(Arc::new(payload)))
         };
         // A read of up to half a megabyte from the disk.
-        let read = tokio::task::spawn_blocking(read).await.map_err(|_| ReadError::Closed)?;
+        let read = aside(&*self.threads, read).await.ok_or(ReadError::Closed)?;
         read.map_err(|failure| read_error(Arc::new(failure)))
     }
 
@@ -144,6 +147,7 @@ mod tests {
     use super::*;
     use crate::engine::Engine;
     use crate::fixture::{clock, create_secret, directory, init, payload, sealer, secret_id, update_secret};
+    use crate::ground::Ground;
     use crate::peers::NoPeers;
     use crate::raft::actor;
     use crate::watch::Publisher;
@@ -173,9 +177,9 @@ mod tests {
         let length = || std::fs::metadata(path.join("records.redb")).unwrap().len();
         let engine = Arc::new(Engine::open(&path, sealer()).unwrap());
         let publisher = Arc::new(Publisher::default());
-        let started = actor::start(Arc::clone(&engine), Arc::clone(&publisher), Arc::new(NoPeers)).await.unwrap();
-        let requests = started.requests;
-        let proposer = RaftProposer::new(requests, clock(), engine);
+        let ground = Ground::real();
+        let started = actor::start(Arc::clone(&engine), Arc::clone(&publisher), Arc::new(NoPeers), ground).await;
+        let proposer = RaftProposer::new(started.unwrap(), clock(), engine);
         proposer.propose(vec![init()]).await.unwrap();
         for n in 1..=20 {
             proposer.propose(vec![create_secret(n, &format!("s{n}"), 400_000)]).await.unwrap();

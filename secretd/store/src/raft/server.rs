@@ -15,6 +15,7 @@ use super::proposer::{RESERVE_BYTES, fits, space};
 use super::stream::{Incoming, ReceiveError};
 use crate::engine::Engine;
 use crate::failure::StorageFailure;
+use crate::ground::{Threads, aside};
 use crate::record::raft::vote_message;
 
 /// Why a request of another manager was not answered.
@@ -43,6 +44,7 @@ pub struct RaftServer {
     raft: Raft,
     member: u64,
     engine: Arc<Engine>,
+    threads: Arc<dyn Threads>,
     incoming: Utf8PathBuf,
     /// One snapshot at a time.
     receiving: Arc<Mutex<()>>,
@@ -55,9 +57,9 @@ impl fmt::Debug for RaftServer {
 }
 
 impl RaftServer {
-    pub(crate) fn new(raft: Raft, member: u64, engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(raft: Raft, member: u64, engine: Arc<Engine>, threads: Arc<dyn Threads>) -> Self {
         let incoming = engine.directory().join("incoming");
-        Self { raft, member, engine, incoming, receiving: Arc::default() }
+        Self { raft, member, engine, threads, incoming, receiving: Arc::default() }
     }
 
     /// Takes log entries. What is answered with success is durable.
@@ -103,20 +105,20 @@ impl RaftServer {
         mut chunks: mpsc::Receiver<v1::SnapshotChunk>,
     ) -> Result<v1::SnapshotResponse, ServeError> {
         let _one = self.receiving.lock().await;
-        let (directory, sealer, member) = (self.incoming.clone(), self.engine.sealer(), self.member);
-        let receive = move || {
-            let first = chunks.blocking_recv().ok_or(ReceiveError::BrokenOff)?;
-            let mut incoming = Incoming::begin(directory, sealer, member, first)?;
+        let (engine, directory, member) = (Arc::clone(&self.engine), self.incoming.clone(), self.member);
+        let receive = async move {
+            let first = chunks.recv().await.ok_or(ReceiveError::BrokenOff)?;
+            let mut incoming = Incoming::begin(engine.disk(), directory, engine.sealer(), member, first)?;
             loop {
-                let chunk = chunks.blocking_recv().ok_or(ReceiveError::BrokenOff)?;
+                let chunk = chunks.recv().await.ok_or(ReceiveError::BrokenOff)?;
                 if incoming.take(chunk)? {
                     return Ok::<_, ReceiveError>(incoming);
                 }
             }
         };
         let stopped = |error: String| ServeError::Stopped(error);
-        let received = tokio::task::spawn_blocking(receive).await.map_err(|error| stopped(error.to_string()))?;
-        let mut incoming = received?;
+        let received = aside(&*self.threads, receive).await;
+        let mut incoming = received.ok_or_else(|| stopped("taking a snapshot has panicked".to_owned()))??;
         // Its payloads are copied, then the first copy goes.
         if self.engine.free_bytes() < incoming.bytes() + RESERVE_BYTES {
             return Err(ServeError::Full);

@@ -10,14 +10,15 @@ use openraft::Snapshot;
 use secretd_proto::v1;
 use secretd_proto::v1::snapshot_chunk::Chunk;
 use secretd_sealing::at_rest::Sealer;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::config::{SnapshotMeta, TypeConfig, Vote};
 use super::contents::{self, Contents};
 use super::message::missing;
+use super::network::Network;
 use super::snapshot::StateSnapshot;
 use crate::engine::OpenError;
+use crate::engine::disk::Disk;
 use crate::failure::StorageFailure;
 use crate::record::Applied;
 use crate::record::raft::{applied_message, applied_of, vote_message, vote_of};
@@ -26,7 +27,7 @@ use crate::record::raft::{applied_message, applied_of, vote_message, vote_of};
 const CHUNKS: usize = 4;
 /// Reads a snapshot into chunks, on a thread that may wait for the disk.
 pub(super) fn send(
-    runtime: &Handle,
+    network: &Network,
     to: u64,
     vote: &Vote,
     snapshot: Snapshot<TypeConfig>,
@@ -42,28 +43,31 @@ pub(super) fn send(
         })),
         snapshot_id: snapshot.meta.snapshot_id.clone(),
     };
-    runtime.spawn_blocking(move || {
-        if let Err(failure) = read(header, &snapshot.snapshot, &sender) {
+    let work = async move {
+        if let Err(failure) = read(header, &snapshot.snapshot, &sender).await {
             // Without its end the snapshot is not installed.
             tracing::error!(
                 error = &failure as &dyn std::error::Error,
                 "a snapshot for another manager cannot be read"
             );
         }
-    });
+    };
+    network.threads.run_aside(&network.runtime, Box::pin(work));
     chunks
 }
 
-fn read(
+async fn read(
     header: v1::SnapshotHeader,
     snapshot: &StateSnapshot,
     sender: &mpsc::Sender<v1::SnapshotChunk>,
 ) -> Result<(), StorageFailure> {
-    let send = |chunk| sender.blocking_send(chunk).is_ok(); // a receiver that has gone away wants no more
-    if !send(v1::SnapshotChunk { chunk: Some(Chunk::Header(header)) }) {
-        return Ok(());
+    let header = v1::SnapshotChunk { chunk: Some(Chunk::Header(header)) };
+    for chunk in std::iter::once(Ok(header)).chain(contents::chunks(snapshot)) {
+        if sender.send(chunk?).await.is_err() {
+            break; // a receiver that has gone away wants no more
+        }
     }
-    contents::read(snapshot, send)
+    Ok(())
 }
 
 /// Why a snapshot was not received.
@@ -98,13 +102,14 @@ pub(crate) struct Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        contents::remove(&self.directory);
+        contents::remove(&*self.contents.engine.disk(), &self.directory);
     }
 }
 
 impl Incoming {
     /// Begins with the first chunk.
     pub(crate) fn begin(
+        disk: Arc<dyn Disk>,
         directory: Utf8PathBuf,
         sealer: Sealer,
         member: u64,
@@ -115,7 +120,7 @@ impl Incoming {
             return Err(ReceiveError::OtherMember);
         }
         let applied = applied_of(header.applied.ok_or_else(|| missing("applied"))?)?;
-        let mut contents = Contents::begin(&directory, sealer)?;
+        let mut contents = Contents::begin(disk, &directory, sealer)?;
         contents.state.version = applied.version;
         let vote = vote_of(header.vote.ok_or_else(|| missing("vote"))?);
         Ok(Self { directory, contents, vote, applied, snapshot_id: header.snapshot_id })

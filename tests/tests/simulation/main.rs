@@ -1,0 +1,43 @@
+//! Simulated clusters: the real store, on a network, clock and disk that a seed governs.
+//!
+//! It is a test of its own and not part of this crate's library: it needs the `testing` features of other crates, which
+//! must not reach the binaries that are built beside it. docs/testing.md tells how it works.
+
+mod client;
+mod disk;
+mod faults;
+mod fixture;
+mod history;
+mod invariant;
+mod net;
+mod node;
+mod promise;
+mod rng;
+mod seeds;
+mod trace;
+mod world;
+
+use world::World;
+
+const MANAGERS: &str = "managers_keep_their_promises_under_faults";
+
+#[test]
+fn managers_keep_their_promises_under_faults() {
+    match seeds::seed() {
+        Some(seed) => seeds::run_here(seed, World::new),
+        None => seeds::run_all(MANAGERS, seeds::count(150)).unwrap(),
+    }
+}
+
+#[test]
+fn seed_gives_the_same_run_again() {
+    if seeds::seed().is_some() {
+        return; // it is another test that is replayed
+    }
+    for seed in 1..=5 {
+        let (one, two) = (seeds::trace(MANAGERS, seed).unwrap(), seeds::trace(MANAGERS, seed).unwrap());
+        assert!(one.len() > 50, "seed {seed} has {} lines", one.len());
+        let differs = one.iter().zip(&two).find(|(one, two)| one != two);
+        assert_eq!((differs, one.len()), (None, two.len()), "seed {seed}");
+    }
+}
