@@ -44,8 +44,9 @@ pub(crate) fn run_here(seed: u64, world: fn(u64) -> World) {
     }
 }
 
-/// Runs the seeds from 1 on, as many at a time as there are processors. The violations, with the commands that replay them.
-pub(crate) fn run_all(test: &str, count: u64) -> Result<(), String> {
+/// Runs the seeds from 1 on, as many at a time as there are processors. Panics with the violations and the commands that
+/// replay them.
+pub(crate) fn run_all(test: &str, count: u64) {
     let next = AtomicU64::new(1);
     let failures = Mutex::new(Vec::new());
     let work = || {
@@ -72,7 +73,7 @@ pub(crate) fn run_all(test: &str, count: u64) -> Result<(), String> {
         let (told, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let _ = write!(report, "{told}\n{failed}\nreplay: SEED={seed} TRACE=1 cargo test -p secretd-tests --test simulation -- --exact {test} --nocapture\n");
     }
-    if failures.is_empty() { Ok(()) } else { Err(report) }
+    assert!(failures.is_empty(), "{report}");
 }
 
 /// The trace of a seed.

@@ -104,8 +104,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        let bytes = self.shared.engine.get(&Key::VOTE);
-        let vote = bytes.and_then(|bytes| bytes.map(|bytes| record::decode_vote(&bytes)).transpose());
+        let vote = vote_at_start(&self.shared);
         vote.map_err(|failure| StorageIOError::read_vote(AnyError::new(&failure)).into())
     }
 
@@ -159,6 +158,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
 fn log_id_at(shared: &Shared, key: &Key) -> Result<Option<LogId>, StorageFailure> {
     shared.engine.get(key)?.map(|bytes| record::decode_log_id(&bytes)).transpose()
+}
+
+/// The vote that raft begins with. A leader that was killed does not go on as one: it would take for agreed on what it
+/// had written down as that, which is less than what it had acknowledged, and answer reads with an older state. It has to
+/// be elected again, and has everything when it is.
+fn vote_at_start(shared: &Shared) -> Result<Option<Vote>, StorageFailure> {
+    let Some(bytes) = shared.engine.get(&Key::VOTE)? else { return Ok(None) };
+    let vote = record::decode_vote(&bytes)?;
+    let leader = vote.leader_id;
+    let is_own = shared.engine.number(&Key::MEMBER)? == Some(leader.node_id);
+    Ok(Some(if is_own { Vote::new(leader.term, leader.node_id) } else { vote }))
 }
 
 fn write_entry(writes: &mut Writes, entry: &Entry) {

@@ -103,12 +103,14 @@ pub(crate) fn members(metrics: &Metrics, reach: &Reach) -> Vec<MemberStatus> {
     membership.nodes().map(status).collect()
 }
 
-/// Makes `id` a voter. Repeating it changes nothing.
+/// Makes `id` a voter. Repeating it changes nothing, and finishes what was broken off: between two sets of voters both
+/// must agree, so a leader that fails there leaves managers behind that count for more than they should.
 pub(crate) async fn add(raft: &Raft, reach: &Reach, id: u64, member: Member) -> Result<(), MembershipError> {
     let config = Arc::clone(&raft.metrics().borrow().membership_config);
     let known = config.membership().get_node(&id);
-    let votes = config.membership().voter_ids().any(|voter| voter == id);
-    if votes && known == Some(&member) {
+    let sets = config.membership().get_joint_config();
+    let votes = sets.iter().all(|voters| voters.contains(&id));
+    if votes && sets.len() == 1 && known == Some(&member) {
         return Ok(());
     }
     // A node that was a manager before has left its old number behind: it is nobody's any more.
@@ -117,9 +119,12 @@ pub(crate) async fn add(raft: &Raft, reach: &Reach, id: u64, member: Member) -> 
     for old in old {
         remove(raft, old).await?;
     }
-    if votes {
+    if votes && known != Some(&member) {
         let moved = ChangeMembers::SetNodes(BTreeMap::from([(id, member)]));
         return change(raft, moved).await;
+    }
+    if votes {
+        return change(raft, ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await;
     }
     let added = match timeout(AGREE, raft.add_learner(id, member.clone(), false)).await {
         Ok(Ok(added)) => added.log_id,

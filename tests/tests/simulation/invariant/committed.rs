@@ -21,8 +21,9 @@ impl Invariant for Committed {
     fn check(&mut self, sight: &Sight<'_>) -> Result<(), String> {
         for node in sight.nodes {
             let seen = self.seen.entry((node.index, node.life)).or_default();
-            if let Some(first) = node.entries.first() {
-                seen.split_off(&first.id.index);
+            let first = node.entries.first().map(|entry| entry.id);
+            if first.is_none_or(|first| seen.get(&first.index) != Some(&first)) {
+                seen.clear(); // the end was taken back, or a snapshot has come in its place
             }
             seen.extend(node.entries.iter().map(|entry| (entry.id.index, entry.id)));
             let Some(applied) = node.standing.applied else { continue };
