@@ -7,7 +7,7 @@ use secretd_core::time::Version;
 use secretd_proto::id::NodeId;
 use secretd_store::{ProposeError, Store};
 
-use crate::history::{History, Write, op, secret_id, secret_number};
+use crate::history::{History, Write, is_clients, op, secret_id, secret_number};
 use crate::invariant::News;
 use crate::node::{Node, Outcome, Progress};
 use crate::rng::Rng;
@@ -124,7 +124,8 @@ impl Client {
                 Progress::Running => return None,
                 Progress::Done(Ok(seen)) => {
                     let (node, floor) = (*node, floor.0);
-                    let wrong = seen.payload.map(|(secret, version, payload)| history.check_payload(secret, version, &payload));
+                    let wrong =
+                        seen.payload.map(|(secret, version, payload)| history.check_payload(secret, version, &payload));
                     history.floor = history.floor.max(seen.version);
                     self.known = seen.secrets;
                     match wrong {
@@ -160,8 +161,11 @@ async fn read(store: Store, pick: usize) -> Result<Seen, ProposeError> {
         replica.linearize().await?;
     }
     let view = store.view();
-    let secrets: BTreeMap<u64, u64> =
-        view.secrets().map(|secret| (secret_number(&secret.id), secret.version.0)).collect();
+    let secrets: BTreeMap<u64, u64> = view
+        .secrets()
+        .filter(|secret| is_clients(&secret.spec.name))
+        .map(|secret| (secret_number(&secret.id), secret.version.0))
+        .collect();
     let mut payload = None;
     if let Some((secret, version)) = secrets.iter().nth(pick % secrets.len().max(1)) {
         // Nobody may have taken it away meanwhile: then there is none.

@@ -10,27 +10,56 @@ use crate::rng::Rng;
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// A node ends, and begins again after so many milliseconds.
-    Crash { node: usize, how: Crash, down: u64 },
+    Crash {
+        node: usize,
+        how: Crash,
+        down: u64,
+    },
     /// All nodes end at once.
-    Blackout { down: u64 },
+    Blackout {
+        down: u64,
+    },
     /// Nodes on one side do not reach those on the other; one way, or both.
-    Partition { side: BTreeSet<usize>, hears: bool, says: bool },
+    Partition {
+        side: BTreeSet<usize>,
+        hears: bool,
+        says: bool,
+    },
     Heal,
     Weather(Weather),
     /// A node, or its disk, does nothing for so many steps.
-    Stall { node: usize, steps: u64 },
+    Stall {
+        node: usize,
+        steps: u64,
+    },
     /// A node's wall clock jumps, by milliseconds.
-    Jump { node: usize, by: i64 },
+    Jump {
+        node: usize,
+        by: i64,
+    },
     /// A sync of its disk fails.
-    BadDisk { node: usize, after: u64 },
+    BadDisk {
+        node: usize,
+        after: u64,
+    },
     /// A node stands for election, whoever leads.
-    Elect { node: usize },
+    Elect {
+        node: usize,
+    },
     /// A node is taken out, gets a new disk, and is a member again.
-    Replace { node: usize },
+    Replace {
+        node: usize,
+    },
     /// A node is taken out; it may come back later.
-    Demote { node: usize },
+    Demote {
+        node: usize,
+    },
     /// A node that is no member becomes one.
     Promote,
+    /// A container ends by itself.
+    Exit {
+        node: usize,
+    },
 }
 
 /// Draws the next fault for a cluster of `nodes`.
@@ -53,7 +82,8 @@ pub(crate) fn draw(rng: &mut Rng, nodes: usize) -> Fault {
         41..56 => Fault::Heal,
         56..70 => Fault::Weather(weather(rng)),
         70..77 => Fault::Stall { node, steps: rng.between(10, 500) },
-        77..80 => Fault::Jump { node, by: i64::try_from(rng.between(0, 20_000_000)).unwrap() - 10_000_000 },
+        77..78 => Fault::Exit { node },
+        78..80 => Fault::Jump { node, by: i64::try_from(rng.between(0, 20_000_000)).unwrap() - 10_000_000 },
         80..84 => Fault::BadDisk { node, after: rng.between(0, 10) },
         84..91 => Fault::Elect { node },
         91..94 => Fault::Replace { node },

@@ -6,6 +6,7 @@ use secretd_core::node::NodeDescription;
 use secretd_core::secret::{SealedPayload, SecretSpec, SecretVersion};
 use secretd_core::time::Version;
 use secretd_proto::id::{NodeId, SecretId};
+use secretd_proto::name::SecretName;
 use secretd_store::{Op, ProposeError};
 
 use crate::fixture;
@@ -106,7 +107,9 @@ impl History {
     /// The secrets whose removal was acknowledged.
     pub(crate) fn removed(&self) -> BTreeSet<u64> {
         let acknowledged = self.attempts.iter().filter(|attempt| matches!(attempt.ended, Ended::Acknowledged(_)));
-        acknowledged.filter_map(|attempt| if let Write::Remove(secret) = attempt.write { Some(secret) } else { None }).collect()
+        acknowledged
+            .filter_map(|attempt| if let Write::Remove(secret) = attempt.write { Some(secret) } else { None })
+            .collect()
     }
 
     /// Whether a payload that was read is one that somebody wrote as this version, and was not told that it was not.
@@ -161,6 +164,11 @@ pub(crate) fn secret_id(secret: u64) -> SecretId {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&secret.to_be_bytes());
     SecretId::from_random(bytes)
+}
+
+/// Whether a secret is one that clients make. Operators make others.
+pub(crate) fn is_clients(name: &SecretName) -> bool {
+    name.as_str().strip_prefix('s').is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
 pub(crate) fn secret_number(id: &SecretId) -> u64 {

@@ -2,13 +2,16 @@
 
 mod committed;
 mod durable;
+mod epochs;
 mod leader_ids;
 mod linearizable;
 mod log_matching;
 mod nonces;
 mod payloads;
 mod phantom;
+mod placement;
 mod quorum;
+mod secrecy;
 mod state_machine;
 mod versions;
 mod votes;
@@ -20,6 +23,7 @@ use secretd_store::simulation::{EntryId, Inspection, LoggedEntry, Standing};
 
 use crate::history::{Attempt, History};
 use crate::net::Net;
+use crate::node::Node;
 
 /// A node whose store is open.
 #[derive(Debug)]
@@ -37,8 +41,15 @@ pub(crate) struct NodeSight {
 /// What a client was told since the last look.
 #[derive(Debug)]
 pub(crate) enum News {
-    Acknowledged { node: usize, attempt: Attempt },
-    Read { node: usize, floor: u64, version: u64 },
+    Acknowledged {
+        node: usize,
+        attempt: Attempt,
+    },
+    Read {
+        node: usize,
+        floor: u64,
+        version: u64,
+    },
     /// Bytes of one version of a secret were read, and are not what they should be.
     WrongPayload(String),
 }
@@ -47,6 +58,7 @@ pub(crate) enum News {
 #[derive(Debug)]
 pub(crate) struct Sight<'a> {
     pub(crate) nodes: &'a [NodeSight],
+    pub(crate) workers: &'a [Node],
     /// The logs of members that are down, as they were; none of one that could not be read any more.
     pub(crate) down: &'a BTreeMap<u64, Option<Vec<LoggedEntry>>>,
     pub(crate) news: &'a [News],
@@ -68,9 +80,9 @@ pub(crate) trait Invariant {
     }
 }
 
-/// All of them.
-pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
-    vec![
+/// All of them; those of tasks and secrets where there are workers.
+pub(crate) fn all(has_workers: bool) -> Vec<Box<dyn Invariant>> {
+    let mut all: Vec<Box<dyn Invariant>> = vec![
         Box::<leader_ids::LeaderIds>::default(),
         Box::<log_matching::LogMatching>::default(),
         Box::<committed::Committed>::default(),
@@ -79,11 +91,17 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::<votes::Votes>::default(),
         Box::<versions::Versions>::default(),
         Box::<linearizable::Linearizable>::default(),
-        Box::<phantom::Phantom>::default(),
+        Box::new(phantom::Phantom { counts: !has_workers }),
         Box::<payloads::Payloads>::default(),
         Box::<nonces::Nonces>::default(),
         Box::<durable::Durable>::default(),
-    ]
+    ];
+    if has_workers {
+        all.push(Box::<placement::Placement>::default());
+        all.push(Box::<secrecy::Secrecy>::default());
+        all.push(Box::<epochs::Epochs>::default());
+    }
+    all
 }
 
 /// Reads the entries of each log once: all of a process that is seen for the first time and of a log whose end is
@@ -94,7 +112,8 @@ pub(crate) struct NewEntries(BTreeMap<(usize, u64), EntryId>);
 impl NewEntries {
     pub(crate) fn of(&mut self, node: (usize, u64), inspection: &Inspection) -> Result<Vec<LoggedEntry>, String> {
         let known = self.0.get(&node).copied();
-        let read = |first| inspection.log(first).map_err(|error| format!("the log of {node:?} cannot be read: {error}"));
+        let read =
+            |first| inspection.log(first).map_err(|error| format!("the log of {node:?} cannot be read: {error}"));
         let mut entries = read(known.map_or(0, |known| known.index))?;
         if known.is_some() && entries.first().map(|entry| entry.id) != known {
             entries = read(0)?;

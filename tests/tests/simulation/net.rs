@@ -130,6 +130,10 @@ impl Net {
         self.0.lock().cut.insert((from, to));
     }
 
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.0.lock().cut.contains(&(from, to))
+    }
+
     /// Every way is open.
     pub(crate) fn heal(&self) {
         self.0.lock().cut.clear();
@@ -257,8 +261,12 @@ pub(crate) fn address(node: usize) -> String {
     format!("10.0.0.{node}:7377")
 }
 
-fn node_of(member: &Member) -> Option<usize> {
-    member.address.strip_prefix("10.0.0.")?.strip_suffix(":7377")?.parse().ok()
+pub(crate) fn node_of(member: &Member) -> Option<usize> {
+    node_of_address(&member.address)
+}
+
+pub(crate) fn node_of_address(address: &str) -> Option<usize> {
+    address.strip_prefix("10.0.0.")?.strip_suffix(":7377")?.parse().ok()
 }
 
 /// The network as one node has it.
@@ -306,7 +314,13 @@ impl Peers for From {
 }
 
 /// Answers what other managers ask, for as long as the node lives.
-pub(crate) async fn serve(net: Net, own: usize, member: u64, server: RaftServer, mut inbox: mpsc::UnboundedReceiver<Incoming>) {
+pub(crate) async fn serve(
+    net: Net,
+    own: usize,
+    member: u64,
+    server: RaftServer,
+    mut inbox: mpsc::UnboundedReceiver<Incoming>,
+) {
     while let Some(incoming) = inbox.recv().await {
         let (net, server) = (net.clone(), server.clone());
         tokio::spawn(async move {

@@ -5,13 +5,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use camino::Utf8Path;
 use parking_lot::Mutex;
+use secretd_core::fake::runtime::FakeRuntime;
 use secretd_core::seam::clock::Clock;
+use secretd_core::seam::runtime::Runtime as _;
 use secretd_core::time::Timestamp;
-use secretd_proto::id::NodeId;
+use secretd_proto::id::{NodeId, TaskId};
+use secretd_proto::shim::Phase;
 use secretd_sealing::at_rest::Sealer;
 use secretd_sealing::secret::Dek;
 use secretd_store::simulation::{Inspection, LogLength, LoggedEntry, Simulation, Threads, Work};
@@ -19,7 +23,9 @@ use secretd_store::{Member, Store};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::disk::{Crash, Disk};
+use crate::mount::Mount;
 use crate::net::{self, Net, address};
+use crate::part::{Part, manage, node_id, work};
 use crate::rng::Rng;
 
 /// After so few entries a log is shortened: a run has some hundred.
@@ -72,7 +78,10 @@ pub(crate) enum Process {
     Opening,
     Open(Store),
     /// It has ended by itself.
-    Ended { reason: String, store: Option<Store> },
+    Ended {
+        reason: String,
+        store: Option<Store>,
+    },
 }
 
 /// A node, up or down.
@@ -84,6 +93,7 @@ pub(crate) struct Node {
     pub(crate) wall: Wall,
     /// Counts its processes.
     pub(crate) life: u64,
+    pub(crate) part: Part,
     /// The store's key: a new one with each disk.
     key: u8,
     running: Option<Running>,
@@ -104,11 +114,11 @@ struct Running {
 }
 
 impl Node {
-    pub(crate) fn new(index: usize, wall: Wall, rng: &mut Rng) -> Self {
-        let number = u8::try_from(index).unwrap();
+    pub(crate) fn new(index: usize, part: Part, wall: Wall, rng: &mut Rng) -> Self {
         Self {
             index,
-            id: NodeId::from_random([number; 16]),
+            id: node_id(index),
+            part,
             disk: Disk::default(),
             wall,
             life: 0,
@@ -135,8 +145,9 @@ impl Node {
         let process = Arc::new(Mutex::new(Process::Opening));
         let simulation = Simulation { disk: Arc::new(self.disk.mounted()), threads: Arc::new(OneThread), log: LOG };
         let key = [u8::try_from(self.index).unwrap() * 16 + self.key; 32];
-        let start = Start { simulation, sealer: Sealer::new(&Dek::from_bytes(&key)), wall: self.wall.clone() };
-        runtime.spawn(live(start, net.clone(), self.index, Arc::clone(&process)));
+        let sealer = Sealer::new(&Dek::from_bytes(&key));
+        let start = Start { own: self.index, part: self.part.clone(), simulation, sealer, wall: self.wall.clone() };
+        runtime.spawn(live(start, net.clone(), Arc::clone(&process)));
         self.life += 1;
         (self.missed, self.stalled) = (Duration::ZERO, 0);
         self.running = Some(Running { runtime, process });
@@ -148,6 +159,17 @@ impl Node {
             self.when_down = Some((inspection.standing().member, inspection.log(0).ok()));
         }
         net.hang_up(self.index);
+        match &mut self.part {
+            Part::Store => {}
+            Part::Manager { wires, .. } => wires.hang_up(self.index),
+            Part::Worker { wires, containers, mount, .. } => {
+                wires.hang_up(self.index);
+                if how == Crash::Power {
+                    // Containers and secret-fs outlive secretd, and nothing else.
+                    (*containers, *mount) = (FakeRuntime::default(), Mount::new());
+                }
+            }
+        }
         self.disk.crash(how, rng); // first: what is dropped with the process must not write
         self.running = None;
     }
@@ -184,6 +206,22 @@ impl Node {
             }
             tokio::time::sleep(length).await;
         });
+    }
+
+    /// The tasks whose containers run here.
+    pub(crate) fn containers(&self) -> Vec<TaskId> {
+        let Part::Worker { containers, .. } = &self.part else { return Vec::new() };
+        let listed = std::pin::pin!(containers.list());
+        let Poll::Ready(Ok(listed)) = listed.poll(&mut Context::from_waker(Waker::noop())) else { return Vec::new() };
+        let runs = |phase: &Phase| matches!(phase, Phase::Running);
+        let running = listed.into_iter().filter(|seen| seen.status.as_ref().is_some_and(|status| runs(&status.phase)));
+        running.map(|seen| seen.task).collect()
+    }
+
+    pub(crate) fn exit(&self, task: &TaskId) {
+        if let Part::Worker { containers, .. } = &self.part {
+            containers.exit(task, 1, false);
+        }
     }
 
     pub(crate) fn process(&self) -> Option<Process> {
@@ -248,7 +286,11 @@ impl<T> Outcome<T> {
     /// What has come of it; the first that asks after its end is told.
     pub(crate) fn take(&self) -> Progress<T> {
         let mut progress = self.0.lock();
-        if matches!(*progress, Progress::Running) { Progress::Running } else { std::mem::replace(&mut progress, Progress::Lost) }
+        if matches!(*progress, Progress::Running) {
+            Progress::Running
+        } else {
+            std::mem::replace(&mut progress, Progress::Lost)
+        }
     }
 }
 
@@ -265,20 +307,29 @@ impl<T> Drop for Told<T> {
 }
 
 struct Start {
+    own: usize,
+    part: Part,
     simulation: Simulation,
     sealer: Sealer,
     wall: Wall,
 }
 
 /// What the process of a node does.
-async fn live(start: Start, net: Net, own: usize, process: Arc<Mutex<Process>>) {
-    let Start { simulation, sealer, wall } = start;
+async fn live(start: Start, net: Net, process: Arc<Mutex<Process>>) {
+    let Start { own, part, simulation, sealer, wall } = start;
+    let wall = Arc::new(wall);
+    if let Part::Worker { wires, managers, containers, mount } = part {
+        let reason = work(own, wires, managers, (containers, mount), wall).await;
+        *process.lock() = Process::Ended { reason, store: None };
+        return;
+    }
     let peers = Arc::new(net::From { net: net.clone(), own });
-    let opened = Store::open_simulated(simulation, Utf8Path::new(DIRECTORY), sealer, Arc::new(wall), peers).await;
+    let opened = Store::open_simulated(simulation, Utf8Path::new(DIRECTORY), sealer, wall.clone(), peers).await;
     let store = match opened {
         Ok(store) => store,
         Err(error) => {
-            *process.lock() = Process::Ended { reason: format!("the store does not open: {error}: {error:?}"), store: None };
+            *process.lock() =
+                Process::Ended { reason: format!("the store does not open: {error}: {error:?}"), store: None };
             return;
         }
     };
@@ -286,7 +337,21 @@ async fn live(start: Start, net: Net, own: usize, process: Arc<Mutex<Process>>) 
         let inbox = net.listen(own);
         tokio::spawn(net::serve(net, own, replica.member_id(), replica.server(), inbox));
     }
+    let mut manager = match part {
+        Part::Manager { wires, managers } => Some(manage(store.clone(), own, &wires, managers, wall)),
+        Part::Store | Part::Worker { .. } => None,
+    };
     *process.lock() = Process::Open(store.clone());
-    let failure = store.failed().await;
-    *process.lock() = Process::Ended { reason: format!("the store failed: {failure}"), store: Some(store) };
+    let ends = async {
+        match &mut manager {
+            Some(manager) => manager.ended().await.to_string(),
+            None => std::future::pending().await,
+        }
+    };
+    let reason = tokio::select! {
+        biased;
+        failure = store.failed() => format!("the store failed: {failure}"),
+        reason = ends => reason,
+    };
+    *process.lock() = Process::Ended { reason, store: Some(store) };
 }

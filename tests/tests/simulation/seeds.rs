@@ -71,7 +71,10 @@ pub(crate) fn run_all(test: &str, count: u64) {
     let mut report = String::new();
     for (seed, output) in &failures {
         let (told, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let _ = write!(report, "{told}\n{failed}\nreplay: SEED={seed} TRACE=1 cargo test -p secretd-tests --test simulation -- --exact {test} --nocapture\n");
+        let _ = write!(
+            report,
+            "{told}\n{failed}\nreplay: SEED={seed} TRACE=1 cargo test -p secretd-tests --test simulation -- --exact {test} --nocapture\n"
+        );
     }
     assert!(failures.is_empty(), "{report}");
 }

@@ -7,19 +7,23 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use secretd_core::node::ClusterSpec;
-use secretd_store::MembershipError;
 use secretd_store::simulation::LoggedEntry;
+use secretd_store::{MembershipError, Op};
 
 use crate::client::Client;
 use crate::disk::Crash;
 use crate::faults::{Fault, draw};
-use crate::fixture::found;
+use crate::fixture::{found, node};
 use crate::history::History;
 use crate::invariant::{self, Invariant, NewEntries, News, NodeSight, Sight};
 use crate::net::{Net, Weather};
 use crate::node::{Node, Outcome, Process, Progress, Wall};
+use crate::operator::Operator;
+use crate::part::Part;
 use crate::rng::Rng;
+use crate::settled::settled;
 use crate::trace::Trace;
+use crate::wire::Wires;
 
 /// Milliseconds in a step.
 const STEP: u64 = 2;
@@ -30,6 +34,8 @@ const HEALS_IN: u64 = 60_000;
 /// How long a cluster may take to be founded.
 const FOUNDED_IN: u64 = 60_000;
 const CLIENTS: usize = 4;
+/// How often agents say that they live.
+const HEARTBEAT: Duration = Duration::from_millis(400);
 
 /// What did not hold, and when.
 #[derive(Debug)]
@@ -61,7 +67,11 @@ pub(crate) struct World {
     rng: Rng,
     steps: Rng,
     net: Net,
+    wires: Wires,
+    /// Managers first.
     nodes: Vec<Node>,
+    managers: usize,
+    operator: Option<Operator>,
     clients: Vec<Client>,
     are_clients_busy: bool,
     history: History,
@@ -82,13 +92,30 @@ impl fmt::Debug for dyn Invariant {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Stores alone, of three or five managers.
+    pub(crate) fn of_stores(seed: u64) -> Self {
+        Self::new(seed, |rng| (rng.pick(&[3, 5, 5]).unwrap(), 0))
+    }
+
+    /// Managers and agents, with containers and secrets.
+    pub(crate) fn of_clusters(seed: u64) -> Self {
+        Self::new(seed, |rng| (rng.pick(&[3, 3, 5]).unwrap(), 1 + rng.below(3)))
+    }
+
+    fn new(seed: u64, size: impl FnOnce(&mut Rng) -> (usize, usize)) -> Self {
         let mut rng = Rng::new(seed);
         let trace = Trace::default();
         let net = Net::new(rng.fork(), trace.clone());
-        let count = rng.pick(&[3, 5, 5]).unwrap();
+        let wires = Wires::new(rng.fork(), net.clone());
+        let (managers, workers) = size(&mut rng);
         let wall = Arc::new(AtomicI64::new(0));
-        let nodes = (1..=count).map(|index| Node::new(index, Wall::new(Arc::clone(&wall)), &mut rng)).collect();
+        let part = |index| match index {
+            _ if workers == 0 => Part::Store,
+            _ if index <= managers => Part::Manager { wires: wires.clone(), managers },
+            _ => Part::worker(&wires, managers),
+        };
+        let nodes = 1..=managers + workers;
+        let nodes = nodes.map(|index| Node::new(index, part(index), Wall::new(Arc::clone(&wall)), &mut rng)).collect();
         let clients = (0..CLIENTS).map(|_| Client::new(rng.fork())).collect();
         Self {
             now: 0,
@@ -97,11 +124,14 @@ impl World {
             steps: rng.fork(),
             rng,
             net,
+            wires: wires.clone(),
             nodes,
+            managers,
+            operator: (workers > 0).then(|| Operator::new(Rng::new(seed).fork())),
             clients,
             are_clients_busy: false,
             history: History::default(),
-            invariants: invariant::all(),
+            invariants: invariant::all(workers > 0),
             news: Vec::new(),
             acknowledged: 0,
             jobs: Vec::new(),
@@ -137,12 +167,21 @@ impl World {
         for index in 0..self.nodes.len() {
             self.boot(index + 1);
         }
-        self.until(FOUNDED_IN, "every store opens", |world| world.nodes.iter().all(|node| node.store().is_some()))?;
-        let Some((first, store)) = self.nodes.first().and_then(|first| Some((first, first.store()?))) else { return Ok(()) };
-        let op = found(&first.member(), ClusterSpec::default());
-        let founded = first.run(async move { store.propose(vec![op]).await });
+        self.until(FOUNDED_IN, "every store opens", |world| {
+            world.managers().iter().all(|node| node.store().is_some())
+        })?;
+        let Some((first, store)) = self.nodes.first().and_then(|first| Some((first, first.store()?))) else {
+            return Ok(());
+        };
+        let spec = ClusterSpec { heartbeat: HEARTBEAT, ..ClusterSpec::default() };
+        let mut ops = vec![found(&first.member(), spec)];
+        if self.operator.is_some() {
+            let others = self.nodes.iter().skip(1);
+            ops.extend(others.map(|other| Op::PutNode { node: node(&other.member(), other.index <= self.managers) }));
+        }
+        let founded = first.run(async move { store.propose(ops).await });
         self.until_done(&founded, "the cluster is founded")?;
-        for index in 2..=self.nodes.len() {
+        for index in 2..=self.managers {
             self.until(FOUNDED_IN, "a manager is added", |world| {
                 if world.jobs.is_empty() && !world.is_voter(index) {
                     world.add(index);
@@ -150,7 +189,7 @@ impl World {
                 world.is_voter(index)
             })?;
         }
-        self.trace.say(format_args!("{} managers", self.nodes.len()));
+        self.trace.say(format_args!("{} managers of {} nodes", self.managers, self.nodes.len()));
         Ok(())
     }
 
@@ -168,40 +207,53 @@ impl World {
         let before = self.acknowledged;
         self.until(HEALS_IN, "the healed cluster takes a write, and every node is a voter", |world| {
             if world.now.is_multiple_of(100) && world.jobs.is_empty() {
-                let missing = (1..=world.nodes.len()).find(|index| !world.is_voter(*index));
+                let missing = (1..=world.managers).find(|index| !world.is_voter(*index));
                 missing.into_iter().for_each(|index| world.add(index));
             }
-            world.acknowledged > before && (1..=world.nodes.len()).all(|index| world.is_voter(index))
+            world.acknowledged > before && (1..=world.managers).all(|index| world.is_voter(index))
         })?;
         self.are_clients_busy = false;
+        self.until(HEALS_IN, "every task runs where it is to run, and no other", |world| {
+            let is_idle = world.operator.as_ref().is_none_or(|operator| !operator.is_waiting());
+            is_idle && world.now.is_multiple_of(50) && world.tasks_are_settled()
+        })?;
         self.until(HEALS_IN, "the healed cluster comes to rest, the same on every node", |world| {
             world.jobs.is_empty() && world.clients.iter().all(|client| !client.is_waiting()) && world.is_at_rest()
         })?;
         self.look(true)
     }
 
-    /// Every node has applied its whole log, and all logs end alike.
+    fn managers(&self) -> &[Node] {
+        self.nodes.get(..self.managers).unwrap_or_default()
+    }
+
+    /// Whether what runs is what the leader's state asks for.
+    fn tasks_are_settled(&self) -> bool {
+        let Some(store) = self.leader().and_then(Node::store) else { return false };
+        self.operator.is_none() || settled(&store.view(), &self.nodes)
+    }
+
+    /// Every manager has applied its whole log, and all logs end alike.
     fn is_at_rest(&self) -> bool {
-        let standings: Vec<_> = self.nodes.iter().filter_map(|node| Some(node.inspect()?.standing())).collect();
+        let standings: Vec<_> = self.managers().iter().filter_map(|node| Some(node.inspect()?.standing())).collect();
         let Some(first) = standings.first() else { return false };
         let is_applied = |standing: &secretd_store::simulation::Standing| {
             standing.applied.is_some_and(|applied| applied.index == standing.last_index)
         };
-        standings.len() == self.nodes.len()
+        standings.len() == self.managers
             && standings.iter().all(|standing| is_applied(standing) && standing.applied == first.applied)
             && standings.iter().any(|standing| standing.leads)
     }
 
-    fn until(
-        &mut self,
-        limit: u64,
-        what: &str,
-        mut holds: impl FnMut(&mut Self) -> bool,
-    ) -> Result<(), Violation> {
+    fn until(&mut self, limit: u64, what: &str, mut holds: impl FnMut(&mut Self) -> bool) -> Result<(), Violation> {
         let limit = self.now + limit;
         while !holds(self) {
             if self.now > limit {
-                return Err(Violation { at: self.now, invariant: "liveness".to_owned(), what: format!("{what}: it did not come about") });
+                return Err(Violation {
+                    at: self.now,
+                    invariant: "liveness".to_owned(),
+                    what: format!("{what}: it did not come about"),
+                });
             }
             self.step()?;
         }
@@ -259,6 +311,7 @@ impl World {
             }
         }
         self.net.deliver(self.now);
+        self.wires.carry(self.now);
         for node in &mut self.nodes {
             node.step(Duration::from_millis(STEP), &mut self.steps);
         }
@@ -294,8 +347,14 @@ impl World {
     fn hear_clients(&mut self) {
         let Some(describes) = self.nodes.first().map(|node| node.id) else { return };
         let busy = self.are_clients_busy;
+        let managers = self.nodes.get(..self.managers).unwrap_or_default();
+        if let Some(operator) = &mut self.operator
+            && let Some(told) = operator.step(self.now, managers, &self.wires, busy)
+        {
+            self.trace.say(told);
+        }
         for client in self.clients.iter_mut().filter(|client| busy || client.is_waiting()) {
-            if let Some(news) = client.step(self.now, &self.nodes, describes, &mut self.history, busy) {
+            if let Some(news) = client.step(self.now, managers, describes, &mut self.history, busy) {
                 self.trace.say(format_args!("{news:?}"));
                 self.acknowledged += u64::from(matches!(news, News::Acknowledged { .. }));
                 self.news.push(news);
@@ -306,10 +365,16 @@ impl World {
     fn look(&mut self, is_end: bool) -> Result<(), Violation> {
         let mut sights = Vec::new();
         for node in &self.nodes {
-            let Some((store, inspection)) = node.store().and_then(|store| Some((store.clone(), store.inspect()?))) else {
+            let Some((store, inspection)) = node.store().and_then(|store| Some((store.clone(), store.inspect()?)))
+            else {
                 continue;
             };
             let (index, life, standing, view) = (node.index, node.life, inspection.standing(), store.view());
+            // A store that failed says so; raft may stop for no other reason.
+            if store.replica().is_some_and(secretd_store::Replica::has_stopped) {
+                let (invariant, what) = ("raft goes on".to_owned(), format!("raft has stopped on node {}", node.index));
+                return Err(Violation { at: self.now, invariant, what });
+            }
             let entries = self.new_entries.of((index, life), &inspection);
             let unread = |what| Violation { at: self.now, invariant: "logs can be read".to_owned(), what };
             let entries = entries.map_err(unread)?;
@@ -320,8 +385,14 @@ impl World {
                 self.trace.say(format_args!("node {} leads term {}", sight.index, sight.standing.term));
             }
         }
-        let sight =
-            Sight { nodes: &sights, down: &self.down, news: &self.news, history: &self.history, net: &self.net };
+        let sight = Sight {
+            workers: self.nodes.get(self.managers..).unwrap_or_default(),
+            nodes: &sights,
+            down: &self.down,
+            news: &self.news,
+            history: &self.history,
+            net: &self.net,
+        };
         for invariant in &mut self.invariants {
             let mut held = invariant.check(&sight);
             if is_end {
@@ -347,9 +418,12 @@ impl World {
     }
 
     fn add(&mut self, index: usize) {
-        let Some((node, member)) = self.nodes.get(index - 1).and_then(|node| Some((node, node.inspect()?))) else { return };
+        let Some((node, member)) = self.nodes.get(index - 1).and_then(|node| Some((node, node.inspect()?))) else {
+            return;
+        };
         let (id, member) = (member.standing().member, node.member());
-        let Some((leader, replica)) = self.leader().and_then(|leader| Some((leader, leader.store()?.replica()?.clone())))
+        let Some((leader, replica)) =
+            self.leader().and_then(|leader| Some((leader, leader.store()?.replica()?.clone())))
         else {
             return;
         };
@@ -359,7 +433,7 @@ impl World {
 
     /// Takes a node out, unless too few would be left.
     fn remove(&mut self, index: usize, new_disk: bool) {
-        let voters = (1..=self.nodes.len()).filter(|index| self.is_voter(*index)).count();
+        let voters = (1..=self.managers).filter(|index| self.is_voter(*index)).count();
         if voters < 3 || !self.is_voter(index) {
             return;
         }
@@ -367,7 +441,8 @@ impl World {
         else {
             return;
         };
-        let Some((leader, replica)) = self.leader().and_then(|leader| Some((leader, leader.store()?.replica()?.clone())))
+        let Some((leader, replica)) =
+            self.leader().and_then(|leader| Some((leader, leader.store()?.replica()?.clone())))
         else {
             return;
         };
@@ -422,6 +497,12 @@ impl World {
             Fault::Stall { node, steps } => self.node(node).stall(steps),
             Fault::Jump { node, by } => self.node(node).wall.jump(by),
             Fault::BadDisk { node, after } => self.node(node).disk.fail_sync(after),
+            Fault::Exit { node } => {
+                let pick = self.rng.below(usize::MAX);
+                if let Some(task) = self.node(node).containers().into_iter().cycle().nth(pick % 7) {
+                    self.node(node).exit(&task);
+                }
+            }
             Fault::Elect { node } => {
                 let node = self.node(node);
                 if let Some(replica) = node.store().and_then(|store| store.replica().cloned()) {
@@ -431,7 +512,7 @@ impl World {
             Fault::Replace { node } => self.remove(node, true),
             Fault::Demote { node } => self.remove(node, false),
             Fault::Promote => {
-                let missing = all.clone().find(|index| !self.is_voter(*index));
+                let missing = (1..=self.managers).find(|index| !self.is_voter(*index));
                 missing.into_iter().for_each(|index| self.add(index));
             }
         }

@@ -7,7 +7,7 @@ use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder};
 use secretd_core::time::Timestamp;
 
-use super::config::{Batch, Entry, LogId};
+use super::config::{Batch, Entry, LogId, Vote};
 use super::log::LogStore;
 use super::machine::StateMachine;
 use super::shared::Shared;
@@ -137,6 +137,22 @@ async fn other_managers_are_given_entries_with_their_payloads() {
     }
     let expect = [((2, 0), payload(300_000, 1)), ((2, 1), payload(30, 2)), ((4, 0), payload(40, 77))];
     assert_eq!(payloads, BTreeMap::from(expect));
+}
+
+#[tokio::test]
+async fn leader_that_was_killed_does_not_begin_as_one() {
+    let node = node();
+    let member = super::actor::member_id(&node.shared.engine).unwrap();
+    for (voted, expect) in [
+        (Vote::new_committed(3, member), Vote::new(3, member)),
+        (Vote::new(3, member), Vote::new(3, member)),
+        (Vote::new_committed(3, member ^ 1), Vote::new_committed(3, member ^ 1)),
+    ] {
+        let mut log = LogStore::open(Arc::clone(&node.shared)).unwrap();
+        log.save_vote(&voted).await.unwrap();
+
+        assert_eq!(log.read_vote().await.unwrap(), Some(expect));
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,11 @@ impl Invariant for Durable {
                 }
             }
             if let Some(back) = node.view.secrets().find(|secret| removed.contains(&secret_number(&secret.id))) {
-                return Err(format!("secret {} was removed and is back on node {}", secret_number(&back.id), node.index));
+                return Err(format!(
+                    "secret {} was removed and is back on node {}",
+                    secret_number(&back.id),
+                    node.index
+                ));
             }
         }
         Ok(())

@@ -34,7 +34,10 @@ impl Invariant for Quorum {
                 have += usize::from(has(sight, *voter, applied)?);
             }
             if have <= voters.len() / 2 {
-                return Err(format!("node {node} has acknowledged {applied:?}, which {have} of {} voters have", voters.len()));
+                return Err(format!(
+                    "node {node} has acknowledged {applied:?}, which {have} of {} voters have",
+                    voters.len()
+                ));
             }
         }
         Ok(())

@@ -28,7 +28,8 @@ impl Invariant for Versions {
             }
         }
         for news in sight.news {
-            let News::Acknowledged { attempt: Attempt { write, ended: Ended::Acknowledged(version), .. }, .. } = news else {
+            let News::Acknowledged { attempt: Attempt { write, ended: Ended::Acknowledged(version), .. }, .. } = news
+            else {
                 continue;
             };
             if let Some(other) = self.given.insert(*version, *write) {
