@@ -92,9 +92,9 @@ impl fmt::Debug for dyn Invariant {
 }
 
 impl World {
-    /// Stores alone, of three or five managers.
+    /// Stores alone, of three, five or seven managers.
     pub(crate) fn of_stores(seed: u64) -> Self {
-        Self::new(seed, |rng| (rng.pick(&[3, 5, 5]).unwrap(), 0))
+        Self::new(seed, |rng| (rng.pick(&[3, 5, 7]).unwrap(), 0))
     }
 
     /// Managers and agents, with containers and secrets.
