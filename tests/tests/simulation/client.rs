@@ -14,6 +14,8 @@ use crate::rng::Rng;
 
 /// A client asks so often at most, in milliseconds.
 const PAUSE: (u64, u64) = (5, 120);
+/// It waits so long for an answer, in milliseconds, and asks another manager then: what came of it, it never knows.
+const PATIENCE: (u64, u64) = (100, 2500);
 
 /// One client.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(crate) struct Client {
     /// The manager that it takes for the leader.
     manager: usize,
     rests_until: u64,
+    waits_until: u64,
     asked: Option<Asked>,
     /// What it knows of secrets.
     known: BTreeMap<u64, u64>,
@@ -44,7 +47,7 @@ struct Seen {
 
 impl Client {
     pub(crate) fn new(rng: Rng) -> Self {
-        Self { rng, manager: 1, rests_until: 0, asked: None, known: BTreeMap::new() }
+        Self { rng, manager: 1, rests_until: 0, waits_until: 0, asked: None, known: BTreeMap::new() }
     }
 
     /// Hears what was answered, and asks for the next thing as long as it is `busy`.
@@ -58,6 +61,7 @@ impl Client {
     ) -> Option<News> {
         let news = self.hear(now, nodes.len(), history);
         if busy && self.asked.is_none() && now >= self.rests_until {
+            self.waits_until = now + self.rng.between(PATIENCE.0, PATIENCE.1);
             self.ask(nodes, describes, history);
         }
         news
@@ -111,9 +115,9 @@ impl Client {
         let news = match self.asked.as_ref()? {
             Asked::Write { attempt, node, outcome } => {
                 let outcome = match outcome.take() {
-                    Progress::Running => return None,
+                    Progress::Running if now < self.waits_until => return None,
                     Progress::Done(outcome) => outcome,
-                    Progress::Lost => Err(ProposeError::Closed),
+                    Progress::Running | Progress::Lost => Err(ProposeError::Closed),
                 };
                 history.end(*attempt, &outcome);
                 let (attempt, node) = (history.attempts.get(*attempt).copied()?, *node);
@@ -121,7 +125,7 @@ impl Client {
                 outcome.is_ok().then_some(News::Acknowledged { node, attempt })
             }
             Asked::Read { node, floor, outcome } => match outcome.take() {
-                Progress::Running => return None,
+                Progress::Running if now < self.waits_until => return None,
                 Progress::Done(Ok(seen)) => {
                     let (node, floor) = (*node, floor.0);
                     let wrong =
@@ -133,7 +137,7 @@ impl Client {
                         Some(Ok(())) | None => Some(News::Read { node, floor, version: seen.version.0 }),
                     }
                 }
-                Progress::Done(Err(_)) | Progress::Lost => {
+                Progress::Done(Err(_)) | Progress::Running | Progress::Lost => {
                     self.manager = 1 + self.rng.below(managers);
                     None
                 }
