@@ -33,7 +33,7 @@ mod reconcile;
 mod reference;
 pub mod refusal;
 mod roles;
-mod schedule;
+pub mod schedule;
 mod validate;
 
 pub use crate::caller::Caller;

@@ -179,3 +179,50 @@ fn task_that_belongs_to_a_node_goes_there_or_says_why_not() {
     assert_eq!(on(2), Err("no suitable node (1 node not available for new tasks)".to_owned()));
     assert_eq!(on(3), Err("no suitable node (its node is not there any more)".to_owned()));
 }
+
+/// The best node as one finds it who looks at every node.
+fn best(placement: &Placement<'_>, wanted: &Wanted<'_>) -> Option<NodeId> {
+    let suitable = placement.0.iter().filter_map(|(number, host)| {
+        let of_service = placement.0.of_service(wanted.service, number);
+        host.refuses(wanted, of_service).is_none().then(|| (host.rank(of_service), number, host.node.id))
+    });
+    suitable.min().map(|(_, _, node)| node)
+}
+
+proptest::proptest! {
+    #[test]
+    fn node_that_is_found_is_the_best_of_all(
+        there in proptest::collection::vec((1_u8..=9, 0_u8..4, proptest::bool::ANY), 0..80),
+        drained in 0_u8..9,
+        rounds in proptest::collection::vec((0_u8..5, 1_usize..7, 0_u64..3, 0_i64..3), 1..12),
+    ) {
+        let mut nodes: Vec<Node> = (1..=9).map(node).collect();
+        if let Some(node) = nodes.get_mut(usize::from(drained)) {
+            node.availability = Availability::Drain;
+        }
+        let nodes: Vec<_> = nodes.into_iter().map(Arc::new).collect();
+        let of = |number: u8| ServiceId::from_random([number; 16]);
+        let tasks = there.iter().enumerate().map(|(number, (on, service_number, runs))| {
+            let mut task = task(&service(1), u8::try_from(number).unwrap());
+            task.node_id = Some(node_id(*on));
+            task.service_id = of(*service_number);
+            task.status.state = if *runs { TaskState::Running } else { TaskState::Failed };
+            Arc::new(task)
+        });
+        let tasks: Vec<_> = tasks.collect();
+        let mut placement = Placement::new(nodes.iter(), tasks.iter(), at(100));
+        for (number, count, max, cpus) in rounds {
+            let rules = Rules { max_replicas_per_node: max, ..Rules::default() };
+            let resources = Resources { reserve_nano_cpus: cpus * 500_000_000, ..Resources::default() };
+            let wanted = Wanted { service: of(number), resources: &resources, rules: &rules };
+            // One after another, each is the best; and all at once they are the same.
+            let (mut alone, mut expected) = (placement.clone(), Vec::new());
+            for _ in 0..count {
+                let Some(node) = best(&alone, &wanted) else { break };
+                proptest::prop_assert_eq!(alone.place(&wanted, 1).0, vec![node]);
+                expected.push(node);
+            }
+            proptest::prop_assert_eq!(placement.place(&wanted, count).0, expected);
+        }
+    }
+}
