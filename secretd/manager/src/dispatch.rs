@@ -144,7 +144,7 @@ impl Dispatcher for DispatcherService {
                     Some((Err(Status::from(Refusal::new(Code::NotFound, message))), None))
                 }
                 request = work.recv() => { // cancel-safe, says mpsc
-                    let message = v1::SessionMessage { session_id: id.to_string(), work: Some(request?), ..Default::default() };
+                    let message = v1::SessionMessage { session_id: id.to_string(), work: Some(*request?), ..Default::default() };
                     Some((Ok(message), Some((Opened { id, work, ended }, news, told))))
                 }
                 now = changed => { // cancel-safe: what was not told differs still

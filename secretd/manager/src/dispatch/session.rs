@@ -40,6 +40,33 @@ pub(crate) struct Sessions {
 #[derive(Debug, Default)]
 struct Registry {
     nodes: HashMap<NodeId, Entry>,
+    /// Whose each session is: every heartbeat asks.
+    by_session: HashMap<SessionId, NodeId>,
+}
+
+impl Registry {
+    /// The entry of a session's node, while it is the node's session still.
+    fn of(&mut self, session: SessionId) -> Option<(NodeId, &mut Entry)> {
+        let node = *self.by_session.get(&session)?;
+        Some((node, self.nodes.get_mut(&node)?))
+    }
+
+    fn insert(&mut self, node: NodeId, entry: Entry) -> Option<Session> {
+        if let Some(session) = &entry.session {
+            self.by_session.insert(session.id, node);
+        }
+        self.nodes.insert(node, entry).and_then(|entry| self.forget(entry))
+    }
+
+    fn remove(&mut self, node: NodeId) -> Option<Session> {
+        self.nodes.remove(&node).and_then(|entry| self.forget(entry))
+    }
+
+    fn forget(&mut self, entry: Entry) -> Option<Session> {
+        let session = entry.session?;
+        self.by_session.remove(&session.id);
+        Some(session)
+    }
 }
 
 #[derive(Debug)]
@@ -52,7 +79,8 @@ struct Entry {
 #[derive(Debug)]
 struct Session {
     id: SessionId,
-    work: mpsc::Sender<v1::WorkRequest>,
+    /// Boxed: the channel has room for many from the start, and most nodes are never asked.
+    work: mpsc::Sender<Box<v1::WorkRequest>>,
     ended: CancellationToken,
 }
 
@@ -60,7 +88,7 @@ struct Session {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) id: SessionId,
-    pub(crate) work: mpsc::Receiver<v1::WorkRequest>,
+    pub(crate) work: mpsc::Receiver<Box<v1::WorkRequest>>,
     pub(crate) ended: CancellationToken,
 }
 
@@ -86,8 +114,8 @@ impl Sessions {
         let (id, ended) = (SessionId::random(), CancellationToken::new());
         let session = Session { id, work: tx, ended: ended.clone() };
         let entry = Entry { deadline: Instant::now() + heartbeat * MISSED, heartbeat, session: Some(session) };
-        let old = self.registry.lock().nodes.insert(node, entry);
-        if let Some(old) = old.and_then(|entry| entry.session) {
+        let old = self.registry.lock().insert(node, entry);
+        if let Some(old) = old {
             old.ended.cancel();
         }
         self.changed.notify_one();
@@ -96,7 +124,10 @@ impl Sessions {
 
     /// Ends a session that could not begin.
     pub(crate) fn close(&self, session: SessionId) {
-        self.registry.lock().nodes.retain(|_, entry| !entry.has(session));
+        let mut registry = self.registry.lock();
+        if let Some((node, _)) = registry.of(session) {
+            registry.remove(node);
+        }
     }
 
     /// Ends a session: its node says good-bye.
@@ -110,23 +141,23 @@ impl Sessions {
     /// Puts off the time at which the session's node counts as down. `None` when there is no such session (any more).
     pub(crate) fn beat(&self, session: SessionId) -> Option<NodeId> {
         let mut registry = self.registry.lock();
-        let (node, entry) = registry.nodes.iter_mut().find(|(_, entry)| entry.has(session))?;
+        let (node, entry) = registry.of(session)?;
         entry.deadline = Instant::now() + entry.heartbeat * MISSED;
-        Some(*node)
+        Some(node)
     }
 
     /// Whose session it is, and what tells that it ended.
     pub(crate) fn find(&self, session: SessionId) -> Option<(NodeId, CancellationToken)> {
-        let registry = self.registry.lock();
-        let (node, entry) = registry.nodes.iter().find(|(_, entry)| entry.has(session))?;
-        entry.session.as_ref().map(|session| (*node, session.ended.clone()))
+        let mut registry = self.registry.lock();
+        let (node, entry) = registry.of(session)?;
+        entry.session.as_ref().map(|session| (node, session.ended.clone()))
     }
 
     /// Asks a node for work.
     pub(crate) fn ask(&self, node: NodeId, work: v1::WorkRequest) -> Result<(), NotConnected> {
         let registry = self.registry.lock();
         let session = registry.nodes.get(&node).and_then(|entry| entry.session.as_ref()).ok_or(NotConnected)?;
-        session.work.try_send(work).map_err(|_| NotConnected)
+        session.work.try_send(Box::new(work)).map_err(|_| NotConnected)
     }
 
     /// Gives a node time to open a session before it counts as down.
@@ -137,10 +168,10 @@ impl Sessions {
 
     /// Ends every session: this manager leads no more.
     pub(crate) fn end_all(&self) {
-        for (_, entry) in self.registry.lock().nodes.drain() {
-            if let Some(session) = entry.session {
-                session.ended.cancel();
-            }
+        let mut registry = self.registry.lock();
+        registry.by_session.clear();
+        for session in registry.nodes.drain().filter_map(|(_, entry)| entry.session) {
+            session.ended.cancel();
         }
     }
 
@@ -166,7 +197,7 @@ impl Sessions {
         let overdue: Vec<NodeId> =
             registry.nodes.iter().filter(|(_, entry)| entry.deadline <= now).map(|(node, _)| *node).collect();
         for node in &overdue {
-            if let Some(session) = registry.nodes.remove(node).and_then(|entry| entry.session) {
+            if let Some(session) = registry.remove(*node) {
                 session.ended.cancel();
             }
         }
@@ -234,11 +265,5 @@ async fn record(store: &Store, op: Op) -> Result<(), ProposeError> {
     match store.propose(vec![op]).await {
         Ok(_) | Err(ProposeError::Conflict(_)) => Ok(()), // a node that is gone needs no record
         Err(error) => Err(error),
-    }
-}
-
-impl Entry {
-    fn has(&self, session: SessionId) -> bool {
-        self.session.as_ref().is_some_and(|own| own.id == session)
     }
 }
