@@ -1,7 +1,7 @@
 # make demo   builds, starts a node in a sandbox, runs the main job on a real PostgreSQL, cleans up
 # make demo-cluster  three managers and two workers: deploys, kills the leader while a client writes, prints what happened
 # make test   builds and runs every check and test
-# make bench  measures, and prints ratios to what the machine itself does and to Docker Swarm
+# make bench  measures, and prints ratios to what the machine itself does and to Docker Swarm; FIGURES='failover agents' alone
 # make deb    builds a Debian package; make install copies the same files below DESTDIR
 
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
@@ -43,7 +43,8 @@ test: $(POSTGRES)
 bench: build
 	@tests/prepare.sh test
 	tests/peer.sh $(TARGET)/peer || echo 'bench: Docker cannot be had: what was measured elsewhere stands in its place' >&2
-	cargo run --locked --release --package secretd-tests --bin bench -- $(TARGET)/peer
+	cargo build --locked --release --package secretd-agent --example idle
+	cargo run --locked --release --package secretd-tests --bin bench -- $(TARGET)/peer $(FIGURES)
 
 install:
 	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" secretd/packaging/install.sh $(TARGET)/release

@@ -14,6 +14,16 @@ use secretd_sealing::secret::SecretBytes;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
+/// A channel to a node's control socket.
+pub async fn channel(socket: &Path) -> Result<Channel> {
+    let socket = socket.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    Ok(Endpoint::from_static("http://secretd").connect_with_connector(connector).await?)
+}
+
 /// A connection to a node's control socket, with what sealing needs.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -26,13 +36,7 @@ pub struct Client {
 impl Client {
     /// Connects to `socket` of a node that is part of a cluster.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        let socket = socket.to_owned();
-        let connector = tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://secretd").connect_with_connector(connector).await?;
-        let mut control = ControlClient::new(channel)
+        let mut control = ControlClient::new(channel(socket).await?)
             .max_decoding_message_size(MAX_MESSAGE_LENGTH)
             .max_encoding_message_size(MAX_MESSAGE_LENGTH);
         let key = control.get_sealing_key(GetSealingKeyRequest {}).await?.into_inner();

@@ -17,28 +17,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Lab {
     nodes: Vec<Node>,
-    /// The bridge's network: it ends after the nodes.
+    /// It ends after the nodes.
+    network: Network,
+}
+
+/// A bridge, and the sandboxes n1, n2, ... on it, whatever runs in them.
+#[derive(Debug)]
+pub struct Network {
     hub: Sandbox,
 }
 
-impl Lab {
-    /// Nodes that are part of no cluster.
-    pub fn start(count: usize) -> Result<Self> {
-        Self::start_with(count, &[])
-    }
-
-    /// The same, with flags of secretd.
-    pub fn start_with(count: usize, flags: &[&str]) -> Result<Self> {
+impl Network {
+    /// A bridge with nothing on it.
+    pub fn start() -> Result<Self> {
         let hub = Sandbox::with_network()?;
         in_network(hub.pid(), "ip link add br0 type bridge && ip link set br0 up")?;
-        let mut lab = Self { nodes: Vec::new(), hub };
-        for number in 1..=count {
-            lab.add(number, flags)?;
-        }
-        Ok(lab)
+        Ok(Self { hub })
     }
 
-    fn add(&mut self, number: usize, flags: &[&str]) -> Result<()> {
+    /// Makes a sandbox with the host name n`number` and the address 10.77.0.`number`.
+    pub fn sandbox(&self, number: usize) -> Result<Sandbox> {
         let sandbox = Sandbox::with_network()?;
         let (hub, inner) = (self.hub.pid(), sandbox.pid());
         in_network(hub, &format!("ip link add v{number} type veth peer name eth0 netns {inner}"))?;
@@ -50,6 +48,37 @@ impl Lab {
         let mut named = sandbox.command("sh");
         let named = run(named.args(["-c", &format!("echo n{number} > /proc/sys/kernel/hostname")]), b"")?;
         ensure!(named.status.success(), "{named:?}");
+        Ok(sandbox)
+    }
+
+    /// Takes a sandbox off the network.
+    pub fn cut(&self, number: usize) -> Result<()> {
+        in_network(self.hub.pid(), &format!("ip link set v{number} down"))
+    }
+
+    /// Brings it back.
+    pub fn heal(&self, number: usize) -> Result<()> {
+        in_network(self.hub.pid(), &format!("ip link set v{number} up"))
+    }
+}
+
+impl Lab {
+    /// Nodes that are part of no cluster.
+    pub fn start(count: usize) -> Result<Self> {
+        Self::start_with(count, &[])
+    }
+
+    /// The same, with flags of secretd.
+    pub fn start_with(count: usize, flags: &[&str]) -> Result<Self> {
+        let mut lab = Self { nodes: Vec::new(), network: Network::start()? };
+        for number in 1..=count {
+            lab.add(number, flags)?;
+        }
+        Ok(lab)
+    }
+
+    fn add(&mut self, number: usize, flags: &[&str]) -> Result<()> {
+        let sandbox = self.network.sandbox(number)?;
         let mut node = Node::made(sandbox, format!("10.77.0.{number}:7377"), flags)?;
         node.start_daemon()?;
         self.nodes.push(node);
@@ -112,7 +141,7 @@ impl Lab {
 
     /// Takes a node off the network.
     pub fn cut(&self, number: usize) -> Result<()> {
-        in_network(self.hub.pid(), &format!("ip link set v{number} down"))
+        self.network.cut(number)
     }
 
     /// Has the node hear nothing: what it says is heard.
@@ -138,7 +167,7 @@ impl Lab {
 
     /// Brings a node back that was cut off, or was not heard or did not hear all.
     pub fn heal(&self, number: usize) -> Result<()> {
-        in_network(self.hub.pid(), &format!("ip link set v{number} up"))?;
+        self.network.heal(number)?;
         in_network(self.node(number).sandbox().pid(), "nft 'add table inet lab; delete table inet lab'")
     }
 

@@ -28,6 +28,21 @@ pub struct Node {
     environment: Vec<(String, String)>,
 }
 
+/// A secretd that has been started.
+#[derive(Debug)]
+pub struct Starting(UnixDatagram);
+
+impl Starting {
+    /// Waits until it says that it serves.
+    pub fn wait(self, node: &Node) -> Result<()> {
+        let mut message = [0; 64];
+        match self.0.recv(&mut message) {
+            Ok(length) if message.get(..length).is_some_and(|text| text.starts_with(b"READY=1")) => Ok(()),
+            other => bail!("secretd did not start: {other:?}\n{}", node.log()),
+        }
+    }
+}
+
 impl Node {
     /// A node that is no part of a cluster yet.
     pub fn start() -> Result<Self> {
@@ -113,6 +128,11 @@ impl Node {
 
     /// Starts secretd and waits until it says that it serves.
     pub fn start_daemon(&mut self) -> Result<()> {
+        self.spawn_daemon()?.wait(self)
+    }
+
+    /// Starts secretd, which may not serve yet when this returns.
+    pub fn spawn_daemon(&mut self) -> Result<Starting> {
         let notify = self.path("notify.sock");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify)?;
@@ -126,11 +146,7 @@ impl Node {
             .stderr(log)
             .spawn()?;
         self.daemon = Some(child);
-        let mut message = [0; 64];
-        match ready.recv(&mut message) {
-            Ok(length) if message.get(..length).is_some_and(|text| text.starts_with(b"READY=1")) => Ok(()),
-            other => bail!("secretd did not start: {other:?}\n{}", self.log()),
-        }
+        Ok(Starting(ready))
     }
 
     /// Kills secretd as `kill -9` does, and waits until it is gone.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use secretd_tests::client::Client;
 use secretd_tests::node::Node;
 
-use crate::statistics::{Row, at_least, at_most, memory, percentile, show, size};
+use crate::statistics::{Row, at_least, at_most, memory, percentile, proportional_set_size, show, size};
 use crate::swarm::Figures;
 
 /// Waits for its end as a well-behaved server does.
@@ -169,11 +169,4 @@ pub(crate) fn idle_memory(node: &Node, swarm: &Figures) -> Result<Vec<Row>> {
 
 fn daemons(swarm: &Figures) -> String {
     format!("dockerd and containerd, idle: {}", size(swarm.daemons))
-}
-
-/// Kilobytes: a process's own pages and its share of those that it shares (proc(5), smaps_rollup).
-pub(crate) fn proportional_set_size(pid: i32) -> Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find(|line| line.starts_with("Pss:")).context("Pss")?;
-    Ok(line.split_whitespace().nth(1).context("Pss")?.parse()?)
 }

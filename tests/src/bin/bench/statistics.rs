@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 /// A line of the table.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) measured: String,
@@ -22,21 +24,31 @@ pub(crate) fn percentile(samples: &[Duration], share: f64) -> Duration {
     sorted.get(at).copied().unwrap_or_default()
 }
 
-/// A duration that must not be longer than `limit`.
+/// A duration whose median must not be longer than `limit`.
 pub(crate) fn at_most(what: &str, samples: &[Duration], limit: Duration, beside: &str) -> Row {
-    let median = percentile(samples, 0.5);
+    let p99 = format!("p99 {}", show(percentile(samples, 0.99)));
+    share_at_most(&format!("{what}, p50"), samples, (0.5, limit), &join(&p99, beside))
+}
+
+/// A duration whose 99th percentile must not be longer than `limit`.
+pub(crate) fn tail_at_most(what: &str, samples: &[Duration], limit: Duration, beside: &str) -> Row {
+    let p50 = format!("p50 {}", show(percentile(samples, 0.5)));
+    share_at_most(&format!("{what}, p99"), samples, (0.99, limit), &join(&p50, beside))
+}
+
+fn share_at_most(what: &str, samples: &[Duration], (share, limit): (f64, Duration), beside: &str) -> Row {
+    let value = percentile(samples, share);
     Row {
-        what: format!("{what}, p50"),
-        measured: show(median),
+        what: what.to_owned(),
+        measured: show(value),
         target: format!("<= {}", show(limit)),
-        beside: format!(
-            "p99 {}, n={}{}{beside}",
-            show(percentile(samples, 0.99)),
-            samples.len(),
-            if beside.is_empty() { "" } else { "; " }
-        ),
-        reached: median <= limit,
+        beside: join(&format!("n={}", samples.len()), beside),
+        reached: value <= limit && !samples.is_empty(),
     }
+}
+
+fn join(first: &str, second: &str) -> String {
+    format!("{first}{}{second}", if second.is_empty() { "" } else { "; " })
 }
 
 /// A rate that must not be lower than `limit`.
@@ -61,6 +73,11 @@ pub(crate) fn memory(what: &str, kilobytes: u64, limit: u64, beside: &str) -> Ro
     }
 }
 
+/// How many times the one is the other: what a peer takes, and what we take.
+pub(crate) fn ratio(peer: Duration, ours: Duration) -> String {
+    format!("{:.1} times as long", peer.as_secs_f64() / ours.as_secs_f64().max(1e-9))
+}
+
 /// Memory in megabytes.
 #[allow(clippy::cast_precision_loss)] // far below 2^52
 pub(crate) fn size(kilobytes: u64) -> String {
@@ -70,5 +87,26 @@ pub(crate) fn size(kilobytes: u64) -> String {
 /// A duration in its natural unit.
 pub(crate) fn show(duration: Duration) -> String {
     let micros = duration.as_secs_f64() * 1e6;
-    if micros < 1000.0 { format!("{micros:.1} us") } else { format!("{:.2} ms", micros / 1000.0) }
+    match micros {
+        0.0..1e3 => format!("{micros:.1} us"),
+        1e3..1e6 => format!("{:.2} ms", micros / 1e3),
+        _ => format!("{:.2} s", micros / 1e6),
+    }
+}
+
+/// Kilobytes: a process's own pages and its share of those that it shares (proc(5), smaps_rollup).
+pub(crate) fn proportional_set_size(pid: i32) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find(|line| line.starts_with("Pss:")).context("Pss")?;
+    Ok(line.split_whitespace().nth(1).context("Pss")?.parse()?)
+}
+
+/// Processor time that a process has used (proc(5), stat), its threads' together.
+pub(crate) fn processor_time(pid: i32) -> Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after_name = text.rsplit_once(')').context("stat")?.1;
+    let ticks =
+        |field: usize| -> Result<u64> { Ok(after_name.split_whitespace().nth(field).context("stat")?.parse()?) };
+    let hundredths = ticks(11)? + ticks(12)?; // utime and stime, in hundredths of a second on every Linux
+    Ok(Duration::from_millis(hundredths * 10))
 }
