@@ -29,7 +29,7 @@ struct Node {
 fn open(guard: tempfile::TempDir, path: camino::Utf8PathBuf) -> Node {
     let engine = Arc::new(Engine::open(&path, sealer()).unwrap());
     let shared = Arc::new(Shared::new(engine, Arc::new(Publisher::default())));
-    let log = LogStore::open(Arc::clone(&shared)).unwrap();
+    let log = LogStore::open(Arc::clone(&shared), Arc::default(), 1).unwrap();
     let machine = StateMachine::open(Arc::clone(&shared)).unwrap();
     Node { _guard: guard, path, shared, log, machine }
 }
