@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::engine::Engine;
 use crate::fixture::*;
+use crate::ground::Ground;
 use crate::op::Op;
 use crate::peers::{Member, PeerError, Peers};
 use crate::proposer::ProposeError;
@@ -376,7 +377,7 @@ async fn manager_on_slow_disk(net: &Arc<Net>, n: u8) -> Manager {
     let engine = Engine::open_on(disk, &path, sealer()).unwrap();
     let own = member(n).address;
     let peers = Arc::new(From { net: Arc::clone(net), own: own.clone() });
-    let store = Store::open_on(engine, clock(), peers).await.unwrap();
+    let store = Store::open_on(engine, clock(), peers, Ground::real()).await.unwrap();
     net.servers.lock().insert(own, store.replica().unwrap().server());
     Manager { _guard: guard, path, store }
 }

@@ -62,6 +62,12 @@ impl Replica {
         config.membership().get_node(&self.member).cloned().unwrap_or_default().node
     }
 
+    /// Whether raft has stopped, for whatever reason.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn has_stopped(&self) -> bool {
+        self.raft.metrics().borrow().running_state.is_err()
+    }
+
     /// What other managers ask of it.
     pub fn server(&self) -> RaftServer {
         RaftServer::new(self.raft.clone(), self.member, Arc::clone(&self.engine), Arc::clone(&self.threads))

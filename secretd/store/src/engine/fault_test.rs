@@ -16,6 +16,7 @@ use redb::StorageBackend;
 use super::Engine;
 use crate::failure::StorageFailure;
 use crate::fixture::{clock, create_secret, directory, init, payload, sealer, secret_id, update_secret};
+use crate::ground::Ground;
 use crate::op::Op;
 use crate::peers::NoPeers;
 use crate::proposer::ProposeError;
@@ -155,11 +156,11 @@ async fn run(disk: &Disk, path: &Utf8Path) -> Known {
     };
     let engine = Arc::new(engine);
     let publisher = Arc::new(Publisher::default());
-    let Ok(started) = actor::start(Arc::clone(&engine), publisher, Arc::new(NoPeers)).await else {
+    let Ok(started) = actor::start(Arc::clone(&engine), publisher, Arc::new(NoPeers), Ground::real()).await else {
         assert!(disk.fired());
         return known;
     };
-    let proposer = RaftProposer::new(started.requests.clone(), clock(), Arc::clone(&engine));
+    let proposer = RaftProposer::new(started.clone(), clock(), Arc::clone(&engine));
     let later = [(6, Some(1), create_secret(6, "s6", 70)), (7, Some(1), create_secret(7, "s7", 70))];
     for (n, version, op) in steps() {
         propose(&proposer, disk, &mut known, (n, version, op)).await;

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use super::config::{Batch, Metrics, Outcomes, Raft, Vote, raft_config};
+use super::config::{Batch, Metrics, Outcomes, Raft, raft_config};
 use super::log::LogStore;
 use super::machine::StateMachine;
 use super::membership::{MembershipError, members, no_quorum, remove};
@@ -33,7 +33,6 @@ use crate::ground::{Ground, LogLength, Threads};
 use crate::op::{Op, Proposal, number_payloads};
 use crate::peers::{Member, Peers};
 use crate::proposer::ProposeError;
-use crate::record::raft::{decode_vote, encode_vote};
 use crate::watch::Publisher;
 
 /// What the store's thread is asked for.
@@ -148,7 +147,6 @@ impl Actor {
         let refused = |reason: String| OpenError::Raft { directory: directory.clone(), reason };
         let member = member_id(&engine).map_err(|source| OpenError::of_failure(&directory, source))?;
         let shared = Arc::new(Shared::new(engine, publisher));
-        step_down(&shared, member).map_err(|source| OpenError::of_failure(&directory, source))?;
         let log = LogStore::open(Arc::clone(&shared), Arc::clone(&network.lanes), member).map_err(damaged)?;
         let machine = StateMachine::open(Arc::clone(&shared)).map_err(damaged)?;
         let config = Arc::new(raft_config(log_length).validate().map_err(|error| refused(error.to_string()))?);
@@ -381,19 +379,6 @@ fn take_waiting(inbox: &mut mpsc::Receiver<Request>, waiting: &mut Vec<(Proposal
 fn payload_bytes(proposal: &Proposal) -> usize {
     let payloads = proposal.ops.iter().filter_map(Op::payload).filter_map(|(_, payload)| payload.sealed());
     payloads.map(|sealed| sealed.ciphertext.len()).sum()
-}
-
-/// A member that has led does not go on in the same term: raft would let it, and others may have entries of it that it had
-/// sent and not written yet (see [`super::lane`]). It has voted for itself in that term, and leads in another or not at all.
-fn step_down(shared: &Shared, member: u64) -> Result<(), Arc<StorageFailure>> {
-    let Some(bytes) = shared.engine.get(&Key::VOTE)? else { return Ok(()) };
-    let vote = decode_vote(&bytes)?;
-    if !(vote.committed && vote.leader_id.node_id == member) {
-        return Ok(());
-    }
-    let mut writes = Writes::default();
-    writes.put(Key::VOTE, encode_vote(&Vote::new(vote.leader_id.term, member)));
-    shared.engine.commit(writes)
 }
 
 /// This member's id in raft: drawn once for each store, so that no id is used twice, not even by a wiped node.

@@ -4,7 +4,7 @@
 //! disk then work at the same time. Raft's core knows nothing of it. [`Lanes::send_ahead`] sends what is about to be written;
 //! the core asks for the same when it has been written, and finds it under way. It still counts this member only after its
 //! own disk has said so. What makes this right is that a member that restarts never goes on in a term that it has led
-//! ([`step_down`](super::actor)): so no two entries have the same log id.
+//! ([`LogStore`](super::log::LogStore), when it reads its vote): so no two entries have the same log id.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

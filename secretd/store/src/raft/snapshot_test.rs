@@ -148,7 +148,7 @@ async fn leader_that_was_killed_does_not_begin_as_one() {
         (Vote::new(3, member), Vote::new(3, member)),
         (Vote::new_committed(3, member ^ 1), Vote::new_committed(3, member ^ 1)),
     ] {
-        let mut log = LogStore::open(Arc::clone(&node.shared)).unwrap();
+        let mut log = LogStore::open(Arc::clone(&node.shared), Arc::default(), member).unwrap();
         log.save_vote(&voted).await.unwrap();
 
         assert_eq!(log.read_vote().await.unwrap(), Some(expect));
