@@ -1,14 +1,11 @@
 //! Several real stores, with a network between them that can be cut.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::{Condvar, Mutex};
-use redb::StorageBackend;
-use redb::backends::FileBackend;
+use parking_lot::Mutex;
 use secretd_core::secret::SecretVersion;
 use secretd_core::time::Timestamp;
 use secretd_proto::v1;
@@ -17,9 +14,7 @@ use secretd_sealing::secret::KeyBytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::engine::Engine;
 use crate::fixture::*;
-use crate::ground::Ground;
 use crate::op::Op;
 use crate::peers::{Member, PeerError, Peers};
 use crate::proposer::ProposeError;
@@ -32,66 +27,6 @@ use crate::store::Store;
 struct Net {
     servers: Mutex<BTreeMap<String, RaftServer>>,
     cut: Mutex<BTreeSet<String>>,
-    sent: Arc<Sent>,
-}
-
-/// Whether entries have been sent since it was asked for.
-#[derive(Debug, Default)]
-struct Sent {
-    awaited: Mutex<bool>,
-    entries: Condvar,
-}
-
-impl Sent {
-    fn await_entries(&self) {
-        *self.awaited.lock() = true;
-    }
-
-    fn note(&self) {
-        *self.awaited.lock() = false;
-        self.entries.notify_all();
-    }
-
-    /// Waits for entries, if they are awaited.
-    fn wait(&self) -> io::Result<()> {
-        let mut awaited = self.awaited.lock();
-        let waited = self.entries.wait_while_for(&mut awaited, |awaited| *awaited, Duration::from_secs(20));
-        if waited.timed_out() { Err(io::Error::other("no entries were sent")) } else { Ok(()) }
-    }
-}
-
-/// A disk whose sync takes until entries are on their way to others.
-#[derive(Debug)]
-struct SlowDisk {
-    file: FileBackend,
-    sent: Arc<Sent>,
-}
-
-impl StorageBackend for SlowDisk {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.sent.wait()?;
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
 }
 
 impl Net {
@@ -127,9 +62,6 @@ fn failed(error: impl std::fmt::Debug) -> PeerError {
 #[async_trait]
 impl Peers for From {
     async fn append(&self, to: &Member, request: v1::AppendRequest) -> Result<v1::AppendResponse, PeerError> {
-        if !request.entries.is_empty() {
-            self.net.sent.note();
-        }
         let answer = self.to(to)?.append(request).await.map_err(failed);
         self.to(to)?; // an answer goes the same way
         answer
@@ -365,58 +297,6 @@ async fn a_restarted_manager_goes_on_where_it_was() {
     until(&again.store, |view| view.secret(&secret_id(2)).is_some()).await;
     let version = SecretVersion(1);
     assert!(again.store.view().payload_length(&secret_id(1), version).is_some());
-}
-
-/// A new manager whose disk is slow, once it is asked to be.
-async fn manager_on_slow_disk(net: &Arc<Net>, n: u8) -> Manager {
-    let (guard, path) = directory();
-    std::fs::create_dir_all(&path).unwrap();
-    let file = std::fs::File::options().read(true).write(true).create_new(true).open(path.join("records.redb"));
-    let file = FileBackend::new(file.unwrap()).unwrap();
-    let disk = SlowDisk { file, sent: Arc::clone(&net.sent) };
-    let engine = Engine::open_on(disk, &path, sealer()).unwrap();
-    let own = member(n).address;
-    let peers = Arc::new(From { net: Arc::clone(net), own: own.clone() });
-    let store = Store::open_on(engine, clock(), peers, Ground::real()).await.unwrap();
-    net.servers.lock().insert(own, store.replica().unwrap().server());
-    Manager { _guard: guard, path, store }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn entries_are_on_their_way_while_the_leaders_own_disk_is_busy() {
-    let net = Arc::new(Net::default());
-    let leader = manager_on_slow_disk(&net, 1).await;
-    leader.store.propose(vec![init_at(1)]).await.unwrap();
-    let other = manager(&net, 2).await;
-    leader.store.replica().unwrap().add_member(other.id(), member(2)).await.unwrap();
-    leader.store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
-
-    net.sent.await_entries();
-    leader.store.propose(vec![create_secret(2, "b", 300_000)]).await.unwrap();
-
-    until(&other.store, |view| view.secret(&secret_id(2)).is_some()).await;
-    assert_eq!(payload_fill(&other.store, 2).await, Some((300_016, 2)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn leader_that_restarts_leads_no_more_until_it_is_elected_again() {
-    let net = Arc::new(Net::default());
-    let mut managers = cluster(&net, 2).await;
-    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
-    let term = managers[0].store.replica().unwrap().leadership().term;
-    let Manager { _guard, path, store } = managers.remove(0);
-    net.cut(2);
-    store.shutdown().await;
-
-    // It may have sent entries that it had not written: it must not write others in their place.
-    let again = start(&net, 1, _guard, path).await;
-    let known = again.store.replica().unwrap().leadership();
-    assert_eq!(known.leader, None, "it goes on in the term that it has led");
-
-    net.heal();
-    let new = leader([&again, &managers[0]]).await;
-    assert!(new.store.replica().unwrap().leadership().term > term);
-    new.store.propose(vec![create_secret(2, "b", 5)]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

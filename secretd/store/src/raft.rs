@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`config`] (openraft's types), [`shared`] (what log and state machine have in common), [`log`],
 //! [`machine`], [`snapshot`], [`message`] (what managers say to each other), [`network`] (this one to others, with
-//! [`lane`] and [`reach`]), [`server`] (others to this one), [`contents`] and [`stream`] (snapshots on their way), [`backup`], [`membership`],
+//! [`reach`]), [`server`] (others to this one), [`contents`] and [`stream`] (snapshots on their way), [`backup`], [`membership`],
 //! [`actor`] (the thread that all of it runs on), [`reclaim`] and [`ballast`] (a full disk), [`alone`] (a lost majority),
 //! [`proposer`] (the seam's implementation).
 
@@ -12,7 +12,6 @@ pub(crate) mod backup;
 mod ballast;
 pub(crate) mod config;
 mod contents;
-mod lane;
 mod log;
 mod machine;
 pub(crate) mod membership;

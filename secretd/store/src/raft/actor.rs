@@ -99,13 +99,8 @@ pub(crate) async fn start(
 ) -> Result<Started, OpenError> {
     let reach = Arc::new(Reach::default());
     let (threads, log) = (ground.threads, ground.log);
-    let network = Network {
-        peers,
-        runtime: Handle::current(),
-        threads: Arc::clone(&threads),
-        reach: Arc::clone(&reach),
-        lanes: Arc::default(),
-    };
+    let network =
+        Network { peers, runtime: Handle::current(), threads: Arc::clone(&threads), reach: Arc::clone(&reach) };
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let (ready, opened) = oneshot::channel();
     let run = async move {
@@ -147,7 +142,7 @@ impl Actor {
         let refused = |reason: String| OpenError::Raft { directory: directory.clone(), reason };
         let member = member_id(&engine).map_err(|source| OpenError::of_failure(&directory, source))?;
         let shared = Arc::new(Shared::new(engine, publisher));
-        let log = LogStore::open(Arc::clone(&shared), Arc::clone(&network.lanes), member).map_err(damaged)?;
+        let log = LogStore::open(Arc::clone(&shared)).map_err(damaged)?;
         let machine = StateMachine::open(Arc::clone(&shared)).map_err(damaged)?;
         let config = Arc::new(raft_config(log_length).validate().map_err(|error| refused(error.to_string()))?);
         let reach = Arc::clone(&network.reach);

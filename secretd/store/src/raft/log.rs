@@ -11,7 +11,6 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, EntryPayload, LogState, OptionalSend, RaftLogReader};
 
 use super::config::{Batch, Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote, any_error};
-use super::lane::Lanes;
 use super::shared::Shared;
 use crate::engine::{Key, Scan, Writes};
 use crate::failure::StorageFailure;
@@ -23,9 +22,8 @@ use crate::record::{self, decode_payload};
 pub(crate) struct LogStore {
     shared: Arc<Shared>,
     committed: Option<LogId>,
-    /// To whom entries of `member`, as a leader, go before they are written here.
-    lanes: Arc<Lanes>,
-    member: u64,
+    /// The entries of the last append: a leader applies them right after.
+    recent: Vec<Entry>,
 }
 
 /// The log, as other managers are given it: with payloads.
@@ -38,9 +36,9 @@ pub(crate) struct WholeLog {
 const WHOLE_LOG_BYTES: usize = 4 * 1024 * 1024;
 
 impl LogStore {
-    pub(crate) fn open(shared: Arc<Shared>, lanes: Arc<Lanes>, member: u64) -> Result<Self, StorageFailure> {
+    pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, StorageFailure> {
         let committed = log_id_at(&shared, &Key::COMMITTED)?;
-        Ok(Self { shared, committed, lanes, member })
+        Ok(Self { shared, committed, recent: Vec::new() })
     }
 
     fn last_log_id(&self) -> Result<Option<LogId>, StorageFailure> {
@@ -48,6 +46,13 @@ impl LogStore {
         let Some(key) = engine.last_key(&Key::log(0), &Key::log(u64::MAX))? else { return Ok(None) };
         let entry = engine.get(&key)?.map(|bytes| record::decode_entry(&bytes)).transpose()?;
         Ok(entry.map(|entry| entry.log_id))
+    }
+
+    /// The entries of the last append, when exactly they are asked for: a leader does so once, to apply them.
+    fn take_recent(&mut self, first: u64, last: u64) -> Option<Vec<Entry>> {
+        let start = self.recent.first()?.log_id.index;
+        let end = self.recent.last()?.log_id.index;
+        (first == start && last == end).then(|| std::mem::take(&mut self.recent))
     }
 }
 
@@ -57,7 +62,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
         let Some((first, last)) = inclusive(&range) else { return Ok(Vec::new()) };
-        if let Some(entries) = self.shared.recent(first, last) {
+        if let Some(entries) = self.take_recent(first, last) {
             return Ok(entries);
         }
         lean_entries(&self.shared, first, last).map_err(read_error)
@@ -75,9 +80,6 @@ impl RaftLogReader<TypeConfig> for WholeLog {
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
         let Some((first, last)) = inclusive(&(start..end)) else { return Ok(Vec::new()) };
-        if let Some(entries) = self.shared.recent(first, last) {
-            return Ok(entries);
-        }
         whole_entries(&self.shared, first, last, WHOLE_LOG_BYTES).map_err(read_error)
     }
 }
@@ -121,17 +123,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<Entry> = entries.into_iter().collect();
-        let signs = self.lanes.send_ahead(self.member, &entries, self.committed);
+        self.recent = entries.into_iter().collect();
         let mut writes = Writes::default();
-        for entry in &entries {
+        for entry in &self.recent {
             write_entry(&mut writes, entry);
         }
-        self.shared.set_recent(entries);
         // Blocks this thread, which is the store's own: nothing else could go on before the commit.
-        let written = self.shared.append(writes);
-        drop(signs);
-        match written {
+        match self.shared.append(writes) {
             Ok(()) => {
                 callback.log_io_completed(Ok(()));
                 Ok(())
@@ -141,7 +139,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.shared.set_recent(Vec::new());
+        self.recent.clear();
         let mut writes = Writes::default();
         writes.delete_all(Key::log(log_id.index), Key::log(u64::MAX));
         let first = PayloadRef { index: log_id.index, slot: 0 };
@@ -150,7 +148,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.shared.set_recent(Vec::new());
+        self.recent.clear();
         let mut writes = self.shared.garbage_writes(log_id.index).map_err(read_error)?;
         writes.put(Key::PURGED, record::encode_log_id(log_id));
         writes.delete_all(Key::log(0), Key::log(log_id.index));

@@ -12,10 +12,12 @@ use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingEr
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{OptionalSend, Snapshot};
+use secretd_proto::v1;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
-use super::config::{LogId, TypeConfig, Vote};
-use super::lane::{Lane, Lanes, not_understood};
+use super::config::{HEARTBEAT, LogId, TypeConfig, Vote};
 use super::message;
 use super::reach::Reach;
 use super::stream;
@@ -24,6 +26,8 @@ use crate::peers::{Member, PeerError, Peers};
 
 /// Between attempts to reach a manager that does not answer.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long one request may take: the largest goes over a line of 10 Mbit/s in half of it.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
 
 /// Makes connections. They speak on the runtime that the store was opened on, not on the store's thread, which waits for
 /// the disk.
@@ -33,7 +37,6 @@ pub(crate) struct Network {
     pub(crate) runtime: Handle,
     pub(crate) threads: Arc<dyn Threads>,
     pub(crate) reach: Arc<Reach>,
-    pub(crate) lanes: Arc<Lanes>,
 }
 
 /// The connection to one member.
@@ -42,8 +45,24 @@ pub(crate) struct Connection {
     network: Network,
     target: u64,
     member: Member,
-    lane: Arc<Lane>,
+    under_way: Option<UnderWay>,
+    /// Up to where the member has said that its log is the leader's.
+    matched: Option<LogId>,
 }
+
+/// Entries that have been sent and not been answered.
+#[derive(Debug)]
+struct UnderWay {
+    vote: Vote,
+    previous: Option<LogId>,
+    last: Option<LogId>,
+    answer: JoinHandle<Result<AppendEntriesResponse<u64>, PeerError>>,
+}
+
+/// A member that has forgotten what it had acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error("manager {0} has lost entries of its log that it had acknowledged: was its data directory rolled back?")]
+pub(crate) struct RolledBack(Member);
 
 type AppendError = RPCError<u64, Member, RaftError<u64>>;
 
@@ -51,27 +70,103 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> Connection {
-        let lane = self.lanes.open(self.clone(), target, member.clone());
-        Connection { network: self.clone(), target, member: member.clone(), lane }
+        Connection { network: self.clone(), target, member: member.clone(), under_way: None, matched: None }
     }
 }
 
 impl Connection {
-    /// The answer, unless it shows that the member's log went back.
-    #[allow(clippy::result_large_err)] // raft wants it unboxed
-    fn noted(
-        &self,
+    /// Sends entries, or waits for the answer to those that are under way already: the last that is then known to be there.
+    async fn send(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<u64>, AppendError> {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let same =
+            |sent: &UnderWay| sent.vote == request.vote && sent.previous == request.prev_log_id && sent.last <= last;
+        if request.entries.is_empty() {
+            // A sign of life: not behind what is large.
+            let answer = self.spawn(message::append_request(self.target, &request));
+            return joined(answer.await);
+        }
+        let sent = match self.under_way.take() {
+            Some(sent) if same(&sent) => self.under_way.insert(sent),
+            Some(_) | None => {
+                let (vote, previous) = (request.vote, request.prev_log_id);
+                let answer = self.spawn(message::append_request(self.target, &request));
+                self.under_way.insert(UnderWay { vote, previous, last, answer })
+            }
+        };
+        let answer = (&mut sent.answer).await; // raft drops this call after a heartbeat: then it stays under way
+        let covered = sent.last;
+        self.under_way = None;
+        match joined(answer)? {
+            AppendEntriesResponse::Success if covered < last => Ok(AppendEntriesResponse::PartialSuccess(covered)),
+            other @ (AppendEntriesResponse::Success
+            | AppendEntriesResponse::PartialSuccess(_)
+            | AppendEntriesResponse::Conflict
+            | AppendEntriesResponse::HigherVote(_)) => Ok(other),
+        }
+    }
+
+    fn spawn(&self, request: v1::AppendRequest) -> JoinHandle<Result<AppendEntriesResponse<u64>, PeerError>> {
+        let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
+        self.network.runtime.spawn(async move {
+            let answer = deliver(&*network.peers, &member, request).await;
+            if answer.is_ok() {
+                network.reach.answered(target);
+            }
+            answer.and_then(|answer| message::append_answer(answer).map_err(not_understood))
+        })
+    }
+
+    /// Raft's core must not hear of a log that went back: it would stop.
+    fn check_matched(
+        &mut self,
         previous: Option<LogId>,
         last: Option<LogId>,
-        answer: AppendEntriesResponse<u64>,
-    ) -> Result<AppendEntriesResponse<u64>, AppendError> {
-        match self.lane.check_matched(previous, last, &answer) {
-            Ok(()) => Ok(answer),
-            Err(rolled_back) => {
-                tracing::error!(error = %rolled_back, "a manager is refused");
-                Err(Unreachable::new(&rolled_back).into())
+        answer: &AppendEntriesResponse<u64>,
+    ) -> Result<(), RolledBack> {
+        match answer {
+            AppendEntriesResponse::Success => self.matched = self.matched.max(last),
+            AppendEntriesResponse::PartialSuccess(up_to) => self.matched = self.matched.max(*up_to),
+            AppendEntriesResponse::Conflict if previous <= self.matched => {
+                return Err(RolledBack(self.member.clone()));
             }
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
         }
+        Ok(())
+    }
+}
+
+/// Makes one call, with signs of life next to it while it takes long.
+async fn deliver(peers: &dyn Peers, to: &Member, request: v1::AppendRequest) -> Result<v1::AppendResponse, PeerError> {
+    let is_sign_of_life = request.entries.is_empty();
+    let sign_of_life = v1::AppendRequest { entries: Vec::new(), ..request.clone_without_entries() };
+    let call = timeout(LONGEST_CALL, peers.append(to, request));
+    let signs = async {
+        if is_sign_of_life {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            sleep(HEARTBEAT).await;
+            let _ = timeout(HEARTBEAT, peers.append(to, sign_of_life.clone())).await; // the call itself tells what is wrong
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = call => answer.map_err(|_| PeerError(format!("manager {to} has not answered in {LONGEST_CALL:?}")))?,
+        () = signs => Err(PeerError("signs of life have ended".to_owned())),
+    }
+}
+
+/// What a message has besides entries.
+trait WithoutEntries {
+    fn clone_without_entries(&self) -> Self;
+}
+
+impl WithoutEntries for v1::AppendRequest {
+    fn clone_without_entries(&self) -> Self {
+        Self { to: self.to, vote: self.vote, previous: self.previous, entries: Vec::new(), committed: self.committed }
     }
 }
 
@@ -81,6 +176,10 @@ fn joined<T>(answer: Result<Result<T, PeerError>, tokio::task::JoinError>) -> Re
     answer.map_err(|error| Unreachable::new(&error).into())
 }
 
+fn not_understood(error: impl std::fmt::Display) -> PeerError {
+    PeerError(format!("the answer is not understood: {error}"))
+}
+
 impl RaftNetwork<TypeConfig> for Connection {
     async fn append_entries(
         &mut self,
@@ -88,20 +187,13 @@ impl RaftNetwork<TypeConfig> for Connection {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, AppendError> {
         let previous = request.prev_log_id;
-        let Some(last) = request.entries.last().map(|entry| entry.log_id) else {
-            return self.noted(previous, previous, joined(self.lane.sign_of_life(&request).await)?);
-        };
-        let (answer, covered) = self.lane.send(&request, Some(last)).await;
-        let answer = self.noted(previous, covered, joined(answer)?)?;
-        match answer {
-            AppendEntriesResponse::Success if covered < Some(last) => {
-                Ok(AppendEntriesResponse::PartialSuccess(covered))
-            }
-            other @ (AppendEntriesResponse::Success
-            | AppendEntriesResponse::PartialSuccess(_)
-            | AppendEntriesResponse::Conflict
-            | AppendEntriesResponse::HigherVote(_)) => Ok(other),
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let answer = self.send(request).await?;
+        if let Err(rolled_back) = self.check_matched(previous, last, &answer) {
+            tracing::error!(error = %rolled_back, "a manager is refused");
+            return Err(Unreachable::new(&rolled_back).into());
         }
+        Ok(answer)
     }
 
     async fn vote(

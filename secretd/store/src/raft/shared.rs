@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use crate::engine::{Engine, Key, Writes};
 use crate::failure::StorageFailure;
 use crate::op::PayloadRef;
-use crate::raft::config::Entry;
 use crate::raft::snapshot::{Pins, StateSnapshot};
 use crate::watch::Publisher;
 
@@ -30,20 +29,11 @@ pub(crate) struct Shared {
     staged: Mutex<BTreeMap<Key, Option<Vec<u8>>>>,
     /// How often entries that another leader did not have were taken back.
     truncations: AtomicU64,
-    /// The entries of the last append: they are applied right after, and given to other managers.
-    recent: Mutex<Vec<Entry>>,
 }
 
 impl Shared {
     pub(crate) fn new(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Self {
-        Self {
-            engine,
-            publisher,
-            pins: Pins::default(),
-            staged: Mutex::default(),
-            truncations: AtomicU64::new(0),
-            recent: Mutex::default(),
-        }
+        Self { engine, publisher, pins: Pins::default(), staged: Mutex::default(), truncations: AtomicU64::new(0) }
     }
 
     /// How often the end of the log was taken back. Read and written on the store's thread.
@@ -55,18 +45,6 @@ impl Shared {
     pub(crate) fn truncate(&self, writes: Writes) -> Result<(), Arc<StorageFailure>> {
         self.truncations.fetch_add(1, Ordering::Relaxed);
         self.commit(writes)
-    }
-
-    /// Keeps the entries of an append until the next one.
-    pub(crate) fn set_recent(&self, entries: Vec<Entry>) {
-        *self.recent.lock() = entries;
-    }
-
-    /// The entries of the last append, whole, when exactly they are asked for.
-    pub(crate) fn recent(&self, first: u64, last: u64) -> Option<Vec<Entry>> {
-        let recent = self.recent.lock();
-        let (start, end) = (recent.first()?.log_id.index, recent.last()?.log_id.index);
-        ((first, last) == (start, end)).then(|| recent.clone())
     }
 
     /// Leaves a record (or its removal, `None`) for a later commit. A later one for the same key replaces it.

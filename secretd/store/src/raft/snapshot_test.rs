@@ -29,7 +29,7 @@ struct Node {
 fn open(guard: tempfile::TempDir, path: camino::Utf8PathBuf) -> Node {
     let engine = Arc::new(Engine::open(&path, sealer()).unwrap());
     let shared = Arc::new(Shared::new(engine, Arc::new(Publisher::default())));
-    let log = LogStore::open(Arc::clone(&shared), Arc::default(), 1).unwrap();
+    let log = LogStore::open(Arc::clone(&shared)).unwrap();
     let machine = StateMachine::open(Arc::clone(&shared)).unwrap();
     Node { _guard: guard, path, shared, log, machine }
 }
@@ -148,7 +148,7 @@ async fn leader_that_was_killed_does_not_begin_as_one() {
         (Vote::new(3, member), Vote::new(3, member)),
         (Vote::new_committed(3, member ^ 1), Vote::new_committed(3, member ^ 1)),
     ] {
-        let mut log = LogStore::open(Arc::clone(&node.shared), Arc::default(), member).unwrap();
+        let mut log = LogStore::open(Arc::clone(&node.shared)).unwrap();
         log.save_vote(&voted).await.unwrap();
 
         assert_eq!(log.read_vote().await.unwrap(), Some(expect));

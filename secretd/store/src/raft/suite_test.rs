@@ -19,7 +19,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for OnD
         let (guard, path) = directory();
         let engine = Arc::new(Engine::open(&path, sealer()).unwrap());
         let shared = Arc::new(Shared::new(engine, Arc::new(Publisher::default())));
-        let log = LogStore::open(Arc::clone(&shared), Arc::default(), 1).unwrap();
+        let log = LogStore::open(Arc::clone(&shared)).unwrap();
         let machine = StateMachine::open(shared).unwrap();
         Ok((guard, log, machine))
     }
