@@ -31,7 +31,7 @@ const NAMES: u64 = 3;
 /// Operations on such a set of names.
 const OPERATIONS_A_SET: u64 = 150;
 /// How long a client waits for an answer before it goes elsewhere: longer than an election, not for ever.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Between attempts to connect.
 const RETRY: Duration = Duration::from_millis(20);
 /// Marks an answer that need not be the newest.
@@ -106,7 +106,7 @@ impl History {
         for place in 0..self.common.sockets.len() {
             let mut user = User::new(Arc::clone(&self.common), CLIENTS, Chance::of(0));
             user.place = place;
-            let read = timeout(20 * PATIENCE, user.read_all(&names)).await;
+            let read = timeout(60 * PATIENCE, user.read_all(&names)).await;
             read.with_context(|| format!("n{} does not serve again", place + 1))??;
             record.merge(user.record);
         }
