@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::node::Node;
 
@@ -76,8 +75,8 @@ impl Tracer {
 
     /// Lets the process go on alone: what was seen.
     pub fn end(mut self) -> Result<Seen> {
-        let pid = Pid::from_raw(i32::try_from(self.strace.id())?).context("pid")?;
-        let _ = kill_process(pid, Signal::TERM); // it detaches; or it has ended with its process
+        // Asked politely it may wait for a thread of a process that is ending, for ever. Each line is in the file already.
+        self.strace.kill()?;
         self.strace.wait()?;
         Ok(Seen(std::fs::read_to_string(&self.output)?))
     }
