@@ -90,6 +90,10 @@ codes! {
     NotManager = "not-manager", Failed;
     /// The node was removed from the cluster.
     NodeRemoved = "node-removed", Failed;
+    /// The caller's certificate is of a root that was replaced.
+    RootReplaced = "root-replaced", Failed;
+    /// The operator's certificate is not among those that were made.
+    NotOnRecord = "not-on-record", Failed;
     /// The disk is full.
     StorageFull = "storage-full", Failed;
     /// The store failed otherwise.

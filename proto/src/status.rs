@@ -14,7 +14,7 @@ pub fn status(code: Code, message: impl Into<String>) -> Status {
 
 fn grpc(code: Code) -> Grpc {
     match code {
-        Code::PermissionDenied | Code::NodeRemoved => Grpc::PermissionDenied,
+        Code::PermissionDenied | Code::NodeRemoved | Code::RootReplaced | Code::NotOnRecord => Grpc::PermissionDenied,
         Code::NameConflict | Code::AlreadyInitialized => Grpc::AlreadyExists,
         Code::OutOfSequence => Grpc::Aborted,
         Code::StorageFull => Grpc::ResourceExhausted,

@@ -2,6 +2,7 @@
 
 pub(crate) mod image;
 pub(crate) mod node;
+pub(crate) mod operator;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod task;

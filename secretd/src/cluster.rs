@@ -1,13 +1,15 @@
 //! This node's part in a cluster: how it founds one, joins one, is promoted and demoted in it, and leaves it.
 //!
 //! Reading order: [`local`] (what operators ask of the node), [`lifecycle`] (the one place that changes what the node is),
-//! with [`founding`], [`joining`], [`leaving`], [`alone`] and [`keys`]; [`membership`] (what is remembered), [`manager_part`] (what runs on a
-//! manager); [`credentials`], [`links`] with [`peers`], [`listener`] and [`pipe`] (connections); [`managers`] (the
+//! with [`founding`], [`joining`], [`leaving`], [`alone`] [`keys`] and [`authority`]; [`membership`] (what is remembered), [`manager_part`] (what runs on a
+//! manager); [`credentials`] with [`due`], [`links`] with [`peers`], [`listener`] and [`pipe`] (connections); [`managers`] (the
 //! agent's way to them); [`slot`] with [`refusals`] (the control API of a node that may be no manager).
 
 mod address;
 mod alone;
+mod authority;
 mod credentials;
+mod due;
 mod founding;
 mod joining;
 pub(crate) mod keys;

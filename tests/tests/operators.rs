@@ -1,54 +1,13 @@
 //! Operators who use sctl from afar: with a certificate, over TLS, under a context; and everybody who may not.
 
-use std::process::Command;
-
 use anyhow::{Result, ensure};
-use secretd_tests::command::{Answer, run};
 use secretd_tests::lab::Lab;
-use secretd_tests::node::binary;
-
-/// A laptop on the lab's network, with a configuration of its own.
-struct Laptop<'a> {
-    lab: &'a Lab,
-    home: tempfile::TempDir,
-}
-
-impl Laptop<'_> {
-    fn sctl(&self, arguments: &[&str], stdin: &[u8]) -> Result<Answer> {
-        let pid = self.lab.node(1).sandbox().pid();
-        let mut command = Command::new("nsenter");
-        command.args([format!("--target={pid}").as_str(), "--net", "--"]).arg(binary("sctl")).args(arguments);
-        command.env("SCTL_CONFIG", self.home.path().join("config")).env_remove("SCTL_HOST");
-        run(&mut command, stdin)
-    }
-
-    fn ok(&self, arguments: &[&str]) -> Result<String> {
-        let answer = self.sctl(arguments, b"")?;
-        ensure!(answer.status.success(), "sctl {arguments:?}: {answer:?}");
-        Ok(answer.stdout.trim_end().to_owned())
-    }
-
-    fn refused(&self, code: i32, arguments: &[&str], words: &str) -> Result<()> {
-        let answer = self.sctl(arguments, b"x")?;
-        let is_one_line = answer.stderr.trim_end().lines().count() == 1;
-        ensure!(
-            answer.code() == code && is_one_line && answer.stderr.contains(words),
-            "sctl {arguments:?}: {answer:?}"
-        );
-        Ok(())
-    }
-
-    fn certificate(&self, name: &str, role: &str) -> Result<String> {
-        let path = self.home.path().join(format!("{name}.pem")).display().to_string();
-        self.lab.node(1).ok(&["operator", "create", "--role", role, name, &path])?;
-        Ok(path)
-    }
-}
+use secretd_tests::laptop::Laptop;
 
 #[test]
 fn operators_work_from_afar_as_far_as_their_role_goes() -> Result<()> {
     let lab = Lab::cluster(2, 0)?;
-    let laptop = Laptop { lab: &lab, home: tempfile::tempdir()? };
+    let laptop = Laptop::of(&lab)?;
     let admin = laptop.certificate("mia", "admin")?;
     let viewer = laptop.certificate("leo", "viewer")?;
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&admin)?);
@@ -68,6 +27,8 @@ fn operators_work_from_afar_as_far_as_their_role_goes() -> Result<()> {
     laptop.refused(1, &["secret", "rm", "key"], "it may read metadata alone")?;
     laptop.refused(1, &["cluster", "join-token", "worker"], "it may read metadata alone")?;
     laptop.refused(1, &["operator", "create", "eve", "/tmp/never"], "it may read metadata alone")?;
+    laptop.refused(1, &["cluster", "ca", "--rotate"], "it may read metadata alone")?;
+    ensure!(laptop.ok(&["cluster", "ca"])?.contains("BEGIN CERTIFICATE"));
     laptop.refused(1, &["info"], "what is of one node is asked for on that node")?;
     let log = lab.node(1).log() + &lab.node(2).log();
     ensure!(log.contains("caller=operator leo") && log.contains("caller=operator mia"), "{log}");
@@ -85,8 +46,8 @@ fn without_a_certificate_of_the_cluster_nothing_is_served() -> Result<()> {
     let lab = Lab::start(2)?;
     lab.node(1).ok(&["cluster", "init"])?;
     lab.node(2).ok(&["cluster", "init"])?;
-    let laptop = Laptop { lab: &lab, home: tempfile::tempdir()? };
-    let foreign = laptop.home.path().join("foreign.pem").display().to_string();
+    let laptop = Laptop::of(&lab)?;
+    let foreign = laptop.path("foreign.pem").display().to_string();
     lab.node(2).ok(&["operator", "create", "--role", "admin", "eve", &foreign])?;
     let host = format!("tcp://{}", lab.address(1));
 
@@ -96,7 +57,7 @@ fn without_a_certificate_of_the_cluster_nothing_is_served() -> Result<()> {
     laptop.refused(2, &["--host", "ftp://x", "secret", "ls"], "a host is unix://")?;
 
     // One that has expired, and the roots of the right cluster with a key of another.
-    let brief = laptop.home.path().join("brief.pem").display().to_string();
+    let brief = laptop.path("brief.pem").display().to_string();
     lab.node(1).ok(&["operator", "create", "--role", "admin", "--expiry", "1s", "mia", &brief])?;
     secretd_tests::lab::until("it expires", || {
         let answer = laptop.sctl(&["--host", &host, "--cert", &brief, "secret", "ls"], b"")?;
@@ -105,7 +66,7 @@ fn without_a_certificate_of_the_cluster_nothing_is_served() -> Result<()> {
     let (ours, theirs) = (std::fs::read_to_string(&brief)?, std::fs::read_to_string(&foreign)?);
     let root = ours.rsplit_once("-----BEGIN CERTIFICATE-----").map(|(_, root)| root.to_owned()).unwrap_or_default();
     let own = theirs.rsplit_once("-----BEGIN CERTIFICATE-----").map(|(own, _)| own.to_owned()).unwrap_or_default();
-    let mixed = laptop.home.path().join("mixed.pem").display().to_string();
+    let mixed = laptop.path("mixed.pem").display().to_string();
     std::fs::write(&mixed, format!("{own}-----BEGIN CERTIFICATE-----{root}"))?;
     laptop.refused(3, &["--host", &host, "--cert", &mixed, "secret", "ls"], "ended the connection")?;
     Ok(())
@@ -115,7 +76,7 @@ fn without_a_certificate_of_the_cluster_nothing_is_served() -> Result<()> {
 fn contexts_are_made_used_and_removed() -> Result<()> {
     let lab = Lab::start(1)?;
     lab.node(1).ok(&["cluster", "init"])?;
-    let laptop = Laptop { lab: &lab, home: tempfile::tempdir()? };
+    let laptop = Laptop::of(&lab)?;
     let certificate = laptop.certificate("mia", "viewer")?;
     let host = format!("tcp://{}", lab.address(1));
     laptop.ok(&["context", "create", "prod", "--host", &host, "--cert", &certificate])?;

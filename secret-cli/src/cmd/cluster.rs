@@ -2,6 +2,7 @@
 
 mod absent;
 mod backup;
+mod ca;
 mod init;
 mod join;
 mod join_token;
@@ -21,6 +22,8 @@ use crate::failure::Failure;
 pub(crate) enum Group {
     /// Write the whole state of the cluster to one sealed file, while everything goes on
     Backup(backup::Backup),
+    /// Show or replace the root certificate
+    Ca(ca::Ca),
     /// Make this node the first manager of a new cluster
     Init(init::Init),
     /// Make this node part of a cluster
@@ -42,6 +45,7 @@ pub(crate) enum Group {
 pub(crate) async fn run(context: &Context, group: Group) -> Result<u8, Failure> {
     match group {
         Group::Backup(args) => backup::run(context, &args).await,
+        Group::Ca(args) => ca::run(context, &args).await,
         Group::Init(args) => init::run(context, args).await,
         Group::Join(args) => join::run(context, args).await,
         Group::JoinToken(args) => join_token::run(context, &args).await,

@@ -1,11 +1,12 @@
 //! Nodes, and how each protects secrets.
 
 use secretd_proto::v1::Node;
-use secretd_proto::v1::node::{Availability, Reachability, State};
+use secretd_proto::v1::node::{Availability, Reachability, State, TlsStatus};
 use serde_json::{Value, json};
 
 use super::{head, labels};
 use crate::format::Column;
+use crate::timestamp::rfc3339;
 
 /// The columns of `node ls`.
 pub(crate) const COLUMNS: [Column; 6] = [
@@ -17,9 +18,18 @@ pub(crate) const COLUMNS: [Column; 6] = [
     ("EngineVersion", "ENGINE VERSION"),
 ];
 /// Further fields of a row.
-pub(crate) const MORE: [Column; 2] = [("Self", "SELF"), ("SecretBackend", "SECRETS")];
+pub(crate) const MORE: [Column; 3] = [("Self", "SELF"), ("SecretBackend", "SECRETS"), ("TLSStatus", "TLS STATUS")];
 
-fn state(node: &Node) -> &'static str {
+/// Docker's words.
+fn tls_status(node: &Node) -> &'static str {
+    match node.tls_status() {
+        TlsStatus::Ready => "Ready",
+        TlsStatus::NeedsRotation => "Needs Rotation",
+        TlsStatus::Unknown => "Unknown",
+    }
+}
+
+pub(crate) fn state(node: &Node) -> &'static str {
     match node.state() {
         State::Unknown => "unknown",
         State::Ready => "ready",
@@ -66,6 +76,7 @@ pub(crate) fn row(node: &Node, self_id: &str, mark: bool) -> Value {
         "ManagerStatus": manager,
         "EngineVersion": description.engine_version,
         "Self": is_self,
+        "TLSStatus": tls_status(node),
         "SecretBackend": description.secrets.map(|secrets| secrets.backend).unwrap_or_default(),
     })
 }
@@ -99,6 +110,22 @@ pub(crate) fn object(node: &Node) -> Value {
                 "KEKSecure": secrets.kek_secure,
                 "PublicKey": secrets.public_key.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
             },
+        }),
+    );
+    let certificate = node.certificate.clone().unwrap_or_default();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let expires = prost_types::Timestamp {
+        seconds: certificate.not_after_unix_nanos.div_euclid(1_000_000_000),
+        nanos: i32::try_from(certificate.not_after_unix_nanos.rem_euclid(1_000_000_000)).unwrap_or(0),
+    };
+    let expires = node.certificate.is_some().then(|| rfc3339(Some(&expires)));
+    map.insert(
+        "TLS".to_owned(),
+        json!({
+            "Status": tls_status(node),
+            "IssuerFingerprint": hex(&certificate.issuer),
+            "Fingerprint": hex(&certificate.fingerprint),
+            "ExpiresAt": expires,
         }),
     );
     map.insert("Status".to_owned(), json!({ "State": state(node), "Message": node.message, "Addr": node.address }));

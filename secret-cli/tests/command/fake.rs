@@ -88,6 +88,7 @@ impl Control for Fake {
     type ServiceLogsStream = Messages<LogRecord>;
     type ExecStream = Messages<ExecOutput>;
     type WatchEventsStream = Messages<Event>;
+    type WatchAuthorityStream = Messages<GetAuthorityResponse>;
 
     async fn get_sealing_key(&self, _: Request<GetSealingKeyRequest>) -> Answer<GetSealingKeyResponse> {
         self.note("get_sealing_key");
@@ -176,6 +177,11 @@ impl Control for Fake {
         get_join_token: GetJoinTokenRequest => GetJoinTokenResponse;
         get_unlock_key: GetUnlockKeyRequest => GetUnlockKeyResponse;
         issue_operator: IssueOperatorRequest => IssueOperatorResponse;
+        list_operators: ListOperatorsRequest => ListOperatorsResponse;
+        remove_operator: RemoveOperatorRequest => RemoveOperatorResponse;
+        get_authority: GetAuthorityRequest => GetAuthorityResponse;
+        watch_authority: WatchAuthorityRequest => Self::WatchAuthorityStream;
+        rotate_authority: RotateAuthorityRequest => RotateAuthorityResponse;
         update_node: UpdateClusterNodeRequest => UpdateClusterNodeResponse;
         remove_node: RemoveNodeRequest => RemoveNodeResponse;
         update_service: UpdateServiceRequest => UpdateServiceResponse;

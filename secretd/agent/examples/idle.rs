@@ -29,7 +29,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The one manager.
 #[derive(Debug)]
-struct OneManager(Channel);
+struct OneManager(Channel, watch::Sender<u64>);
 
 impl Managers for OneManager {
     fn channel(&self, _leader: Option<&str>) -> Channel {
@@ -37,6 +37,12 @@ impl Managers for OneManager {
     }
 
     fn told(&self, _membership: v1::Membership) {}
+
+    fn certificates(&self) -> watch::Receiver<u64> {
+        self.1.subscribe()
+    }
+
+    fn outdated(&self) {}
 }
 
 fn main() -> Result<(), Failure> {
@@ -94,7 +100,8 @@ async fn start(
     let admitted = admission.admit(request).await?.into_inner();
     let roots: Vec<CertificateDer<'static>> = admitted.roots.into_iter().map(CertificateDer::from).collect();
     let credentials = Credentials { certificate: admitted.certificate.into(), key, chain: roots.clone() };
-    let managers = OneManager(channel(address, client_config(&credentials, &roots, Arc::clone(clock))?));
+    let channel = channel(address, client_config(&credentials, &roots, Arc::clone(clock))?);
+    let managers = OneManager(channel, watch::Sender::new(1));
 
     let (sender, connected) = watch::channel(false);
     let (kept, description) = watch::channel(description);

@@ -58,7 +58,17 @@ impl Agent {
             reports: reports.clone(),
         };
         let worker = Worker::new(context, observed);
-        Ok(Self(Sessions { node, managers, description, reports, runtime, worker, connected, current: None }))
+        Ok(Self(Sessions {
+            node,
+            managers,
+            description,
+            reports,
+            runtime,
+            worker,
+            connected,
+            running: Arc::default(),
+            current: None,
+        }))
     }
 
     /// Serves until `leave` is cancelled: then every task of this node ends, and this returns when nothing is left of them.

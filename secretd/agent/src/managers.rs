@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secretd_proto::v1;
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 /// Knows where managers are.
@@ -14,4 +15,10 @@ pub trait Managers: Send + Sync + fmt::Debug {
     /// Told when a session begins, and whenever it changes: what this node is to be, where managers are, and which root
     /// certificates count.
     fn told(&self, membership: v1::Membership);
+
+    /// Counts the certificates that this node has had. With another one a session begins anew, so that managers see it.
+    fn certificates(&self) -> watch::Receiver<u64>;
+
+    /// Told when managers do not take this node's certificate any more, because its root was replaced.
+    fn outdated(&self);
 }

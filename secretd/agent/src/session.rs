@@ -1,12 +1,14 @@
 //! The conversation with a manager: begins, is kept alive, and begins again when it breaks.
 //!
-//! All that a session carries runs in it and ends with it; the worker goes on. The pause before the next attempt grows
+//! All that a session carries runs in it and ends with it; the worker goes on, and so do logs and commands when the session
+//! begins anew because of a new certificate. The pause before the next attempt grows
 //! and is jittered, so that a thousand agents do not come back at once.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use secretd_core::node::NodeDescription;
 use secretd_core::seam::runtime::Runtime;
 use secretd_core::wire::{WireError, duration_from_wire};
@@ -47,6 +49,9 @@ pub(crate) enum SessionError {
     /// The manager does not answer.
     #[error("the manager has not answered in {ANSWER:?}")]
     Silent,
+    /// The node has another certificate.
+    #[error("this node has a new certificate")]
+    Renewed,
     /// A part of it panicked.
     #[error("a part of the session has panicked")]
     Panicked,
@@ -62,11 +67,15 @@ pub(crate) struct Sessions {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) worker: Worker,
     pub(crate) connected: watch::Sender<bool>,
+    /// Logs and commands that managers have asked for: they outlive a session that ends because of a new certificate.
+    pub(crate) running: Running,
     /// The session that has begun last.
     pub(crate) current: Option<(Client, String)>,
 }
 
 pub(crate) type Client = DispatcherClient<Channel>;
+/// Clones share it.
+pub(crate) type Running = Arc<Mutex<JoinSet<()>>>;
 
 impl Sessions {
     /// One session after another, for ever.
@@ -79,7 +88,15 @@ impl Sessions {
             let named = error.leader();
             tracing::info!(%error, "the session has ended");
             self.current = None;
-            if error.is_removal() {
+            if matches!(error, SessionError::Renewed) {
+                continue; // the manager is as good as before
+            }
+            self.running.lock().abort_all();
+            if error.is(Code::RootReplaced) {
+                self.managers.outdated();
+            }
+            if error.is(Code::NodeRemoved) {
+                // What it has been given is not its any more.
                 tracing::warn!("this node was removed from the cluster: its tasks end");
                 self.worker.complete(Vec::new()).await;
             }
@@ -107,6 +124,7 @@ impl Sessions {
         let mut client = DispatcherClient::new(self.managers.channel(leader))
             .max_decoding_message_size(MAX_MESSAGE_LENGTH)
             .max_encoding_message_size(MAX_MESSAGE_LENGTH);
+        let mut certificates = self.managers.certificates();
         let described = self.description.borrow_and_update().clone();
         let request = v1::SessionRequest { node_id: self.node.to_string(), description: Some(described.into()) };
         let mut messages = soon(client.session(request)).await?.into_inner();
@@ -125,7 +143,12 @@ impl Sessions {
         parts.spawn(keep_alive(client.clone(), id.clone(), heartbeat));
         parts.spawn(report(client.clone(), id.clone(), self.reports.clone()));
         parts.spawn(describe(client.clone(), id, self.description.clone()));
-        parts.spawn(take_work(client, messages, Arc::clone(&self.runtime), Arc::clone(&self.managers)));
+        let work = Work {
+            runtime: Arc::clone(&self.runtime),
+            managers: Arc::clone(&self.managers),
+            running: Arc::clone(&self.running),
+        };
+        parts.spawn(take_work(client, messages, work));
         tokio::select! {
             biased;
             ended = parts.join_next() => match ended {
@@ -133,8 +156,16 @@ impl Sessions {
                 Some(Ok(Ok(never))) => match never {},
                 Some(Err(_)) | None => Err(SessionError::Panicked),
             },
+            () = renewed(&mut certificates) => Err(SessionError::Renewed),
             followed = follow(&mut self.worker, assignments) => followed,
         }
+    }
+}
+
+/// Returns when there is another certificate than at first.
+async fn renewed(certificates: &mut watch::Receiver<u64>) {
+    if certificates.changed().await.is_err() {
+        std::future::pending::<()>().await; // there are no further ones
     }
 }
 
@@ -203,23 +234,29 @@ async fn describe(
     }
 }
 
-/// Takes what the manager asks for, each in a task that ends with the session.
+/// What work needs.
+struct Work {
+    runtime: Arc<dyn Runtime>,
+    managers: Arc<dyn Managers>,
+    running: Running,
+}
+
+/// Takes what the manager asks for, each in a task of its own.
 async fn take_work(
     client: Client,
     mut messages: Streaming<v1::SessionMessage>,
-    runtime: Arc<dyn Runtime>,
-    managers: Arc<dyn Managers>,
+    work: Work,
 ) -> Result<Infallible, SessionError> {
-    let mut running = JoinSet::new();
+    let Work { runtime, managers, running } = work;
     loop {
         let message = messages.message().await?.ok_or(SessionError::Ended)?;
         if let Some(membership) = message.membership {
             managers.told(membership);
         }
         if let Some(request) = message.work {
-            running.spawn(work::carry_out(client.clone(), request, Arc::clone(&runtime)));
+            running.lock().spawn(work::carry_out(client.clone(), request, Arc::clone(&runtime)));
         }
-        while running.try_join_next().is_some() {}
+        while running.lock().try_join_next().is_some() {}
     }
 }
 
@@ -232,17 +269,17 @@ async fn soon<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result
 }
 
 impl SessionError {
-    /// Whether the cluster knows this node no more: what it has been given is not its any more.
-    fn is_removal(&self) -> bool {
+    /// Whether the manager has refused with `code`.
+    fn is(&self, code: Code) -> bool {
         let Self::Status(status) = self else { return false };
-        status.metadata().get(METADATA_KEY).is_some_and(|code| code.as_bytes() == Code::NodeRemoved.as_str().as_bytes())
+        status.metadata().get(METADATA_KEY).is_some_and(|found| found.as_bytes() == code.as_str().as_bytes())
     }
 
     /// Where the leader is, if the manager has said so.
     fn leader(&self) -> Option<String> {
         match self {
             Self::Status(status) => Some(status.metadata().get(LEADER_KEY)?.to_str().ok()?.to_owned()),
-            Self::Wire(_) | Self::Ended | Self::Silent | Self::Panicked => None,
+            Self::Wire(_) | Self::Ended | Self::Silent | Self::Renewed | Self::Panicked => None,
         }
     }
 }

@@ -8,21 +8,18 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
-    SubjectPublicKeyInfo,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use secretd_core::time::Timestamp;
 use secretd_proto::id::ClusterId;
 use zeroize::Zeroizing;
 
-use crate::identity::{CertificateError, Identity, NodeRole, Subject, Validity, parse};
+use crate::identity::{BACKDATED, Identity, NodeRole, Subject, Validity, parse};
 use crate::tls::{MANAGER_NAME, WORKER_NAME};
 use crate::token::RootDigest;
 
 /// How long a root certificate counts.
 const ROOT_VALIDITY: Duration = Duration::from_hours(24 * 365 * 20);
-/// Certificates count from an hour ago: clocks differ.
-const BACKDATED: Duration = Duration::from_hours(1);
 
 /// Why a certificate was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +48,7 @@ impl fmt::Debug for Authority {
 }
 
 #[allow(clippy::needless_pass_by_value)] // for map_err
-fn unusable(error: rcgen::Error) -> IssueError {
+pub(crate) fn unusable(error: rcgen::Error) -> IssueError {
     IssueError::Authority(error.to_string())
 }
 
@@ -120,34 +117,12 @@ impl Authority {
         Ok(issued.der().clone())
     }
 
-    /// Another root's certificate, signed by this one: who trusts this root alone can follow it to certificates that the
-    /// other root has made.
-    ///
-    /// # Errors
-    /// When `other` is no certificate of an authority of `cluster`.
-    pub fn cross_sign(
-        &self,
-        other: &CertificateDer<'_>,
-        cluster: ClusterId,
-        now: Timestamp,
-    ) -> Result<CertificateDer<'static>, IssueError> {
-        let wrong = |error: CertificateError| IssueError::Authority(error.to_string());
-        let key = {
-            let other = parse(other).map_err(wrong)?;
-            SubjectPublicKeyInfo::from_der(other.public_key().raw).map_err(unusable)?
-        };
-        let own = Validity::of(&self.certificate).map_err(wrong)?;
-        let params = root_params(cluster, own.not_after, now)?;
-        let signed = params.signed_by(&key, &self.issuer()?).map_err(unusable)?;
-        Ok(signed.der().clone())
-    }
-
-    fn issuer(&self) -> Result<Issuer<'_, &KeyPair>, IssueError> {
+    pub(crate) fn issuer(&self) -> Result<Issuer<'_, &KeyPair>, IssueError> {
         Issuer::from_ca_cert_der(&self.certificate, &self.key).map_err(unusable)
     }
 }
 
-fn after(now: Timestamp, time: Duration) -> Timestamp {
+pub(crate) fn after(now: Timestamp, time: Duration) -> Timestamp {
     Timestamp(now.0.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)))
 }
 
@@ -171,7 +146,11 @@ fn params(until: Timestamp, now: Timestamp) -> Result<CertificateParams, IssueEr
     Ok(params)
 }
 
-fn root_params(cluster: ClusterId, until: Timestamp, now: Timestamp) -> Result<CertificateParams, IssueError> {
+pub(crate) fn root_params(
+    cluster: ClusterId,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<CertificateParams, IssueError> {
     let mut params = params(until, now)?;
     params.distinguished_name.push(DnType::CommonName, "secretd-ca");
     params.distinguished_name.push(DnType::OrganizationName, cluster.to_string());

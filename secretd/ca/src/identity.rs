@@ -10,6 +10,9 @@ use secretd_core::time::Timestamp;
 use secretd_proto::id::{ClusterId, NodeId};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// Certificates count from an hour before they are made: clocks differ.
+pub(crate) const BACKDATED: Duration = Duration::from_hours(1);
+
 /// What a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeRole {
@@ -152,13 +155,21 @@ impl Validity {
         now > self.not_after
     }
 
+    /// For how long it counts. Certificates count from a while before they are made, which is no part of it.
+    pub fn lifetime(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.not_after.0.saturating_sub(self.made_at().0)).unwrap_or(0))
+    }
+
+    fn made_at(&self) -> Timestamp {
+        let backdated = i64::try_from(BACKDATED.as_nanos()).unwrap_or(0);
+        Timestamp(self.not_before.0.saturating_add(backdated).min(self.not_after.0))
+    }
+
     /// When to renew it: at some time between a half and four fifths of its life, chosen by `random` from 0 to 1, so that
     /// a thousand nodes do not come at once.
     pub fn renew_at(&self, random: f64) -> Timestamp {
-        let whole =
-            Duration::from_nanos(u64::try_from(self.not_after.0.saturating_sub(self.not_before.0)).unwrap_or(0));
-        let part = whole.mul_f64(0.5 + 0.3 * random.clamp(0.0, 1.0));
-        Timestamp(self.not_before.0.saturating_add(i64::try_from(part.as_nanos()).unwrap_or(i64::MAX)))
+        let part = self.lifetime().mul_f64(0.5 + 0.3 * random.clamp(0.0, 1.0));
+        Timestamp(self.made_at().0.saturating_add(i64::try_from(part.as_nanos()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -175,10 +186,12 @@ mod tests {
 
     #[test]
     fn renewal_is_due_between_a_half_and_four_fifths() {
-        let validity = Validity { not_before: Timestamp(0), not_after: Timestamp(1_000) };
+        let made = Timestamp(i64::try_from(BACKDATED.as_nanos()).unwrap());
+        let validity = Validity { not_before: Timestamp(0), not_after: Timestamp(made.0 + 1_000) };
 
-        assert_eq!((validity.renew_at(0.0), validity.renew_at(1.0)), (Timestamp(500), Timestamp(800)));
-        assert!(!validity.is_expired(Timestamp(1_000)) && validity.is_expired(Timestamp(1_001)));
+        let [first, last] = [0.0, 1.0].map(|random| validity.renew_at(random).0 - made.0);
+        assert_eq!((first, last, validity.lifetime()), (500, 800, Duration::from_nanos(1_000)));
+        assert!(!validity.is_expired(validity.not_after) && validity.is_expired(Timestamp(made.0 + 1_001)));
     }
 
     #[test]

@@ -71,6 +71,23 @@ fn full_chain(credentials: &Credentials) -> Vec<CertificateDer<'static>> {
     std::iter::once(&credentials.certificate).chain(&credentials.chain).cloned().collect()
 }
 
+/// Which of `roots` leads to a certificate, directly or by `intermediates`: the first that does, whether or not the
+/// certificate has expired. `None` where none does.
+pub fn issuer(
+    certificate: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &[CertificateDer<'static>],
+) -> Option<RootDigest> {
+    let last = unix(Validity::of(certificate).ok()?.not_after);
+    let leads = |root: &&CertificateDer<'static>| {
+        let store = store(std::slice::from_ref(*root)).ok();
+        let verifier = store.map(|store| WebPkiClientVerifier::builder_with_provider(store, provider()).build());
+        let Some(Ok(verifier)) = verifier else { return false };
+        verifier.verify_client_cert(certificate, intermediates, last).is_ok()
+    };
+    roots.iter().find(leads).map(RootDigest::of)
+}
+
 /// What a manager demands of those that connect to it.
 ///
 /// # Errors

@@ -48,6 +48,16 @@ impl RootDigest {
         Self(Sha256::digest(certificate.as_ref()).into())
     }
 
+    /// One that was taken before.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// To be kept.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Whether it is a certificate's, in constant time.
     pub fn matches(&self, certificate: &CertificateDer<'_>) -> bool {
         self.0.ct_eq(&Self::of(certificate).0).into()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secretd_proto::id::{ClusterId, NodeId};
 
-use crate::time::{Meta, Version};
+use crate::time::{Meta, Timestamp, Version};
 
 /// A node as the cluster records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,19 @@ pub struct Node {
     pub description: NodeDescription,
     /// `meta.version` at which labels, availability or role last changed: what a node says of itself changes more often.
     pub spec_version: Version,
+    /// The certificate that it has shown last; `None` before its first session.
+    pub certificate: Option<NodeCertificate>,
+}
+
+/// What is remembered of a node's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeCertificate {
+    /// SHA-256 of the root certificate that has made it.
+    pub issuer: [u8; 32],
+    /// SHA-256 of itself.
+    pub fingerprint: [u8; 32],
+    /// Up to when it counts.
+    pub not_after: Timestamp,
 }
 
 /// Whether a node takes tasks.
@@ -116,6 +129,40 @@ pub struct Cluster {
     /// Root certificates that count (X.509, DER). The first one's key makes certificates; there is another while the
     /// authority changes.
     pub roots: Vec<Vec<u8>>,
+    /// The change of the authority that is under way.
+    pub rotation: Option<RootRotation>,
+    /// Roots that count no more, the newest last: nodes that were away may have their certificates renewed, and nothing else.
+    pub retired: Vec<RetiredRoot>,
+}
+
+/// The first root takes the place of the second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootRotation {
+    /// The new root's certificate, signed by the old one (X.509, DER).
+    pub cross: Vec<u8>,
+    /// Since when.
+    pub started_at: Timestamp,
+}
+
+/// A root that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetiredRoot {
+    /// The old root (X.509, DER).
+    pub root: Vec<u8>,
+    /// Its successor's certificate, signed by the old one (X.509, DER).
+    pub cross: Vec<u8>,
+    /// Since when it counts no more.
+    pub retired_at: Timestamp,
+}
+
+impl Cluster {
+    /// What nodes know of the authority: the roots that count, the one that makes certificates first, and then what leads
+    /// to it from older ones, from the oldest on.
+    pub fn bundle(&self) -> Vec<Vec<u8>> {
+        let retired = self.retired.iter().map(|retired| &retired.cross);
+        let rotation = self.rotation.iter().map(|rotation| &rotation.cross);
+        self.roots.iter().chain(retired).chain(rotation).cloned().collect()
+    }
 }
 
 /// What operators can change of a cluster.

@@ -196,6 +196,7 @@ mod tests {
                 ..NodeDescription::default()
             },
             spec_version: Version::default(),
+            certificate: None,
         }
     }
 

@@ -58,7 +58,7 @@ impl AdmissionService {
             node_id: id.to_string(),
             manager: role == NodeRole::Manager,
             certificate: certificate.to_vec(),
-            roots: cluster.cluster.roots.clone(),
+            roots: cluster.cluster.bundle(),
             managers: self.managers(),
         })
     }
@@ -69,7 +69,7 @@ impl AdmissionService {
     }
 }
 
-/// A certificate, and the root certificates that count (DER).
+/// A certificate, and what is to be known of the authority: see [`Cluster::bundle`](secretd_core::node::Cluster::bundle).
 #[derive(Debug)]
 #[allow(missing_docs)] // the names say it
 pub struct Reissued {
@@ -85,8 +85,8 @@ pub fn reissue(store: &Store, request: &[u8], node: NodeId, now: Timestamp) -> R
     let view = store.view();
     let is_manager = view.node(&node).is_some_and(|node| node.manager);
     let Some(cluster) = view.cluster_record().filter(|_| is_manager) else { return Ok(None) };
-    let certificate = issue(cluster, request, node, NodeRole::Manager, now)?;
-    Ok(Some(Reissued { certificate, roots: cluster.cluster.roots.clone() }))
+    let certificate = record(None, "node.renew", node, issue(cluster, request, node, NodeRole::Manager, now))?;
+    Ok(Some(Reissued { certificate, roots: cluster.cluster.bundle() }))
 }
 
 fn issue(
@@ -147,7 +147,7 @@ impl Admission for AdmissionService {
             let manager = node.manager || members.iter().any(|status| status.member.node == id);
             let role = if manager { NodeRole::Manager } else { NodeRole::Worker };
             let certificate = issue(&cluster, &request.into_inner().request, id, role, self.clock.now())?;
-            Ok(v1::RenewResponse { manager, certificate: certificate.to_vec(), roots: cluster.cluster.roots.clone() })
+            Ok(v1::RenewResponse { manager, certificate: certificate.to_vec(), roots: cluster.cluster.bundle() })
         };
         record(caller, "node.renew", id, renewed.await).map(Response::new).map_err(Status::from)
     }

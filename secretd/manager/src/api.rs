@@ -3,6 +3,7 @@
 //!
 //! Who may make which call is settled before, at the door.
 
+mod authority;
 mod backup;
 mod cluster;
 mod events;
@@ -89,6 +90,7 @@ impl Control for ControlService {
     type ServiceLogsStream = Messages<v1::LogRecord>;
     type ExecStream = Messages<v1::ExecOutput>;
     type WatchEventsStream = Messages<v1::Event>;
+    type WatchAuthorityStream = Messages<v1::GetAuthorityResponse>;
 
     async fn get_cluster(
         &self,
@@ -126,7 +128,44 @@ impl Control for ControlService {
         request: Request<v1::IssueOperatorRequest>,
     ) -> Result<Response<v1::IssueOperatorResponse>, Status> {
         let (caller, request) = open(request);
-        answer(operator::issue(&self.context, caller, &request))
+        answer(operator::issue(&self.context, caller, &request).await)
+    }
+
+    async fn list_operators(
+        &self,
+        _: Request<v1::ListOperatorsRequest>,
+    ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
+        answer(operator::list(&self.context))
+    }
+
+    async fn remove_operator(
+        &self,
+        request: Request<v1::RemoveOperatorRequest>,
+    ) -> Result<Response<v1::RemoveOperatorResponse>, Status> {
+        let (caller, request) = open(request);
+        answer(operator::remove(&self.context, caller, &request).await)
+    }
+
+    async fn get_authority(
+        &self,
+        _: Request<v1::GetAuthorityRequest>,
+    ) -> Result<Response<v1::GetAuthorityResponse>, Status> {
+        answer(authority::get(&self.context))
+    }
+
+    async fn watch_authority(
+        &self,
+        _: Request<v1::WatchAuthorityRequest>,
+    ) -> Result<Response<Self::WatchAuthorityStream>, Status> {
+        answer(authority::watch(&self.context))
+    }
+
+    async fn rotate_authority(
+        &self,
+        request: Request<v1::RotateAuthorityRequest>,
+    ) -> Result<Response<v1::RotateAuthorityResponse>, Status> {
+        let (caller, request) = open(request);
+        answer(authority::rotate(&self.context, caller, request).await)
     }
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {

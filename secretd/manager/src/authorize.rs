@@ -1,19 +1,24 @@
 //! Who may make which call. Pure: the whole table is here, and a test goes through all of it.
 //!
-//! A certificate says who somebody is; the state of the cluster says whether that still counts. A removed node is refused
-//! at once, whatever its certificate says.
+//! A certificate says who somebody is; the state of the cluster says whether that still counts. A removed node and an
+//! operator whose certificate was taken back are refused at once, whatever their certificates say. A certificate of a root
+//! that was replaced is good for one thing: a node that has been away has it renewed, when it is the very one that the
+//! cluster knows the node by. Who has a stolen root's key cannot have that.
 
-use secretd_ca::{NodeRole, OperatorRole};
+use secretd_ca::{CertificateDer, NodeRole, OperatorRole, RootDigest};
 use secretd_proto::code::Code;
 use secretd_proto::id::NodeId;
 use secretd_store::View;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Shown};
 use crate::refusal::Refusal;
 
 /// Calls that change nothing and show no output of containers.
-pub(crate) const METADATA: [&str; 11] = [
+pub(crate) const METADATA: [&str; 14] = [
     "GetCluster",
+    "GetAuthority",
+    "WatchAuthority",
+    "ListOperators",
     "GetSealingKey",
     "GetSecret",
     "ListSecrets",
@@ -42,6 +47,7 @@ pub(crate) fn authorize(
     {
         return Err(denied("its certificate has expired", caller));
     }
+    counts(caller, view, (service, method) == ("Admission", "Renew"))?;
     match (service, caller) {
         ("Admission", Caller::Anonymous) if method == "Admit" => Ok(()),
         ("Admission", Caller::Node { .. }) if method == "Renew" => is_member(caller, view),
@@ -54,6 +60,50 @@ pub(crate) fn authorize(
         ("Raft", Caller::Node { role: NodeRole::Manager, id, .. }) if takes_part(id) => Ok(()),
         ("Raft", Caller::Node { role: NodeRole::Manager, .. }) => is_manager(caller, view),
         _ => Err(denied(&format!("it may not call {service}"), caller)),
+    }
+}
+
+/// Refuses certificates that the cluster does not let count, or not any more. A manager that has no state yet believes
+/// those of its roots: it is about to be given the state.
+pub(crate) fn counts(caller: &Caller, view: &View, renews: bool) -> Result<(), Refusal> {
+    let Some(record) = view.cluster_record() else { return Ok(()) };
+    let is_of_present_root = |shown: &Shown| {
+        let roots = record.cluster.roots.iter();
+        roots.map(|root| RootDigest::of(&CertificateDer::from(root.as_slice()))).any(|root| root == shown.issuer)
+    };
+    match caller {
+        Caller::Local { .. } | Caller::Anonymous => Ok(()),
+        Caller::Node { shown, .. } if is_of_present_root(shown) => Ok(()),
+        Caller::Node { id, shown, .. } if renews => {
+            let known = view.node(id).and_then(|node| node.certificate);
+            match known {
+                Some(known) if known.fingerprint == *shown.fingerprint.as_bytes() => Ok(()),
+                Some(_) | None => Err(denied(
+                    "its certificate is of a root that was replaced, and not the one that the node had then: leave the cluster and join again",
+                    caller,
+                )),
+            }
+        }
+        Caller::Node { .. } => {
+            let message =
+                format!("{caller} is refused: its certificate is of a root that was replaced: it must renew it");
+            Err(Refusal::new(Code::RootReplaced, message))
+        }
+        Caller::Operator { shown, .. } => {
+            let known = record.operators.iter().find(|known| known.fingerprint == *shown.fingerprint.as_bytes());
+            match known {
+                None => {
+                    let advice = "its certificate is not on record: have a new one made with \"sctl operator create\"";
+                    Err(Refusal::new(Code::NotOnRecord, format!("{caller} is refused: {advice}")))
+                }
+                Some(known) if known.revoked_at.is_some() => Err(denied("its certificate was taken back", caller)),
+                Some(_) if !is_of_present_root(shown) => Err(denied(
+                    "its certificate is of a root that was replaced: have a new one made with \"sctl operator create\"",
+                    caller,
+                )),
+                Some(_) => Ok(()),
+            }
+        }
     }
 }
 
@@ -94,12 +144,13 @@ mod tests {
     use std::sync::Arc;
 
     use expect_test::expect_file;
-    use secretd_ca::Authority;
+    use secretd_ca::{Authority, Fingerprint};
     use secretd_core::fake::clock::FakeClock;
-    use secretd_core::node::{Availability, ClusterSpec, NodeDescription};
+    use secretd_core::node::{Availability, ClusterSpec, NodeCertificate, NodeDescription};
     use secretd_core::seam::clock::Clock;
+    use secretd_core::time::Timestamp;
     use secretd_proto::id::ClusterId;
-    use secretd_store::{Op, Store};
+    use secretd_store::{Op, Operator, Store};
 
     use super::*;
     use crate::found::{Founder, found, new_node};
@@ -143,7 +194,34 @@ mod tests {
         let worker = new_node(id(2), String::new(), NodeDescription::default(), Availability::Active, false);
         let demoted = new_node(id(4), String::new(), NodeDescription::default(), Availability::Active, false);
         store.propose(vec![Op::PutNode { node: worker }, Op::PutNode { node: demoted }]).await.unwrap();
+        let certificate = NodeCertificate { issuer: [0xee; 32], fingerprint: [2; 32], not_after: Timestamp(1) };
+        let issuer = *authority.digest().as_bytes();
+        let operator = |fill: u8, issuer| Operator {
+            name: "mia".to_owned(),
+            admin: true,
+            serial: format!("{fill:02x}"),
+            fingerprint: [fill; 32],
+            issuer,
+            issued_at: Timestamp(0),
+            expires_at: Timestamp(1),
+            revoked_at: None,
+        };
+        let ops = vec![
+            Op::SetNodeCertificate { id: id(2), certificate },
+            Op::PutOperator { operator: operator(1, issuer) },
+            Op::PutOperator { operator: operator(5, issuer) },
+            Op::PutOperator { operator: operator(6, [0xee; 32]) },
+            Op::RevokeOperators { serials: vec!["05".to_owned()] },
+        ];
+        store.propose(ops).await.unwrap();
         store.view()
+    }
+
+    /// A certificate of the present root, or of another one, with this fingerprint.
+    fn shown(view: &View, is_present: bool, fill: u8) -> Shown {
+        let root = CertificateDer::from(view.cluster().unwrap().roots[0].as_slice());
+        let issuer = if is_present { RootDigest::of(&root) } else { RootDigest::from_bytes([0xee; 32]) };
+        Shown { fingerprint: Fingerprint::from_bytes([fill; 32]), issuer, not_after: Timestamp(1) }
     }
 
     fn takes_part(node: &NodeId) -> bool {
@@ -158,8 +236,15 @@ mod tests {
     async fn every_caller_may_make_the_calls_of_the_table_and_no_other() {
         use NodeRole::{Manager, Worker};
         use OperatorRole::{Admin, Viewer};
-        let node = |n, role, expired| Caller::Node { id: id(n), role, expired };
-        let operator = |role, expired| Caller::Operator { name: "mia".to_owned(), role, expired };
+        let view = view().await;
+        let good = shown(&view, true, 1);
+        let node = |n, role, expired| Caller::Node { id: id(n), role, shown: good, expired };
+        let old = |n, fill, expired| {
+            let shown = shown(&view, false, fill);
+            Caller::Node { id: id(n), role: Worker, shown, expired }
+        };
+        let named = |role, shown, expired| Caller::Operator { name: "mia".to_owned(), role, shown, expired };
+        let operator = |role, expired| named(role, good, expired);
         let callers = [
             ("local", Caller::Local { uid: 0, pid: None }),
             ("manager", node(1, Manager, false)),
@@ -176,8 +261,15 @@ mod tests {
             ("viewer", operator(Viewer, false)),
             ("viewer, expired", operator(Viewer, true)),
             ("nobody", Caller::Anonymous),
+            ("worker with the certificate of a replaced root that it is known by", old(2, 2, false)),
+            ("the same, expired", old(2, 2, true)),
+            ("worker with another certificate of a replaced root", old(2, 3, false)),
+            ("removed node with a certificate of a replaced root", old(3, 2, false)),
+            ("admin that was taken back", named(Admin, shown(&view, true, 5), false)),
+            ("viewer that was taken back", named(Viewer, shown(&view, true, 5), false)),
+            ("admin of a replaced root", named(Admin, shown(&view, false, 6), false)),
+            ("admin that is not on record", named(Admin, shown(&view, true, 9), false)),
         ];
-        let view = view().await;
         let mut table = String::new();
         for (service, method) in calls() {
             let path = format!("/secretd.v1.{service}/{method}");
@@ -191,16 +283,50 @@ mod tests {
     #[tokio::test]
     async fn calls_that_do_not_exist_are_nobodys_but_the_services() {
         let view = view().await;
-        let node = Caller::Node { id: id(1), role: NodeRole::Manager, expired: false };
+        let shown = shown(&view, true, 1);
+        let node = Caller::Node { id: id(1), role: NodeRole::Manager, shown, expired: false };
         for path in ["", "/", "/secretd.v1.Local/InitCluster", "/other/Get", "/secretd.v1.Images/List"] {
             assert!(authorize(path, &node, &view, takes_part).is_err(), "{path}");
         }
     }
 
+    #[test]
+    fn streams_of_operators_are_known_so_that_they_can_be_ended() {
+        let control = include_str!("../../../proto/proto/secretd/v1/control.proto");
+        let streams = control.lines().filter(|line| line.contains("returns (stream"));
+        let names = streams.filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
+        let mut known = crate::revocation::STREAMS.to_vec();
+        let mut names: Vec<&str> = names.collect();
+        known.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(known, names);
+    }
+
+    #[tokio::test]
+    async fn refusals_say_what_is_to_be_done() {
+        let view = view().await;
+        let refusal = |fill, is_present| {
+            let shown = shown(&view, is_present, fill);
+            let mia = Caller::Operator { name: "mia".to_owned(), role: OperatorRole::Admin, shown, expired: false };
+            authorize("/secretd.v1.Control/ListNodes", &mia, &view, takes_part).unwrap_err().message
+        };
+        let node = Caller::Node { id: id(2), role: NodeRole::Worker, shown: shown(&view, false, 2), expired: false };
+        let outdated = authorize("/secretd.v1.Dispatcher/Session", &node, &view, takes_part).unwrap_err();
+
+        assert_eq!(refusal(5, true), "operator mia is refused: its certificate was taken back");
+        assert!(
+            refusal(6, false)
+                .contains("of a root that was replaced: have a new one made with \"sctl operator create\"")
+        );
+        assert!(refusal(9, true).contains("is not on record: have a new one made"));
+        assert_eq!(outdated.code, Code::RootReplaced);
+    }
+
     #[tokio::test]
     async fn removed_node_is_told_so() {
         let view = view().await;
-        let gone = Caller::Node { id: id(3), role: NodeRole::Worker, expired: false };
+        let shown = shown(&view, true, 1);
+        let gone = Caller::Node { id: id(3), role: NodeRole::Worker, shown, expired: false };
         let refusal = authorize("/secretd.v1.Dispatcher/Session", &gone, &view, takes_part).unwrap_err();
         assert_eq!(refusal.code, Code::NodeRemoved);
     }

@@ -2,10 +2,22 @@
 
 use std::fmt;
 
-use secretd_ca::{Identity, NodeRole, OperatorRole};
+use secretd_ca::{Fingerprint, Identity, NodeRole, OperatorRole, RootDigest};
+use secretd_core::time::Timestamp;
 use secretd_proto::id::NodeId;
 use tonic::Extensions;
 use tonic::transport::server::UdsConnectInfo;
+
+/// The certificate with which somebody calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Its own digest.
+    pub fingerprint: Fingerprint,
+    /// Of the root that has made it.
+    pub issuer: RootDigest,
+    /// Up to when it counts.
+    pub not_after: Timestamp,
+}
 
 /// Who a call comes from. The binary that accepts connections puts it into each request's extensions, or serves tokio's
 /// Unix sockets, whose connection info says as much.
@@ -24,6 +36,8 @@ pub enum Caller {
         id: NodeId,
         /// As what it was admitted.
         role: NodeRole,
+        /// Its certificate.
+        shown: Shown,
         /// Whether its certificate counts no more.
         expired: bool,
     },
@@ -33,6 +47,8 @@ pub enum Caller {
         name: String,
         /// What it may do.
         role: OperatorRole,
+        /// Its certificate.
+        shown: Shown,
         /// Whether its certificate counts no more.
         expired: bool,
     },
@@ -53,10 +69,10 @@ impl Caller {
     }
 
     /// Somebody whose certificate the handshake has checked.
-    pub fn of_certificate(identity: Identity, expired: bool) -> Self {
+    pub fn of_certificate(identity: Identity, shown: Shown, expired: bool) -> Self {
         match identity {
-            Identity::Node { id, role } => Self::Node { id, role, expired },
-            Identity::Operator { name, role } => Self::Operator { name, role, expired },
+            Identity::Node { id, role } => Self::Node { id, role, shown, expired },
+            Identity::Operator { name, role } => Self::Operator { name, role, shown, expired },
         }
     }
 
@@ -66,8 +82,12 @@ impl Caller {
         let manager = |role: &NodeRole| if *role == NodeRole::Manager { "manager" } else { "worker" };
         match self {
             Self::Local { uid, pid } => format!("local {uid} {}", pid.unwrap_or(0)),
-            Self::Node { id, role, expired } => format!("node {id} {} {expired}", manager(role)),
-            Self::Operator { name, role, expired } => format!("operator {name} {} {expired}", admin(role)),
+            Self::Node { id, role, shown, expired } => {
+                format!("node {id} {} {expired} {}", manager(role), shown.to_text())
+            }
+            Self::Operator { name, role, shown, expired } => {
+                format!("operator {name} {} {expired} {}", admin(role), shown.to_text())
+            }
             Self::Anonymous => "anonymous".to_owned(),
         }
     }
@@ -79,16 +99,39 @@ impl Caller {
             ["local", uid, pid] => {
                 Self::Local { uid: uid.parse().ok()?, pid: pid.parse().ok().filter(|pid| *pid != 0) }
             }
-            ["node", id, role, expired] => {
+            ["node", id, role, expired, shown @ ..] => {
                 let role = if *role == "manager" { NodeRole::Manager } else { NodeRole::Worker };
-                Self::Node { id: id.parse().ok()?, role, expired: expired.parse().ok()? }
+                Self::Node {
+                    id: id.parse().ok()?,
+                    role,
+                    shown: Shown::from_words(shown)?,
+                    expired: expired.parse().ok()?,
+                }
             }
-            ["operator", name, role, expired] => {
+            ["operator", name, role, expired, shown @ ..] => {
                 let role = if *role == "admin" { OperatorRole::Admin } else { OperatorRole::Viewer };
-                Self::Operator { name: (*name).to_owned(), role, expired: expired.parse().ok()? }
+                let (shown, expired) = (Shown::from_words(shown)?, expired.parse().ok()?);
+                Self::Operator { name: (*name).to_owned(), role, shown, expired }
             }
             ["anonymous"] => Self::Anonymous,
             _ => return None,
+        })
+    }
+}
+
+impl Shown {
+    fn to_text(self) -> String {
+        let issuer = Fingerprint::from_bytes(*self.issuer.as_bytes());
+        format!("{} {issuer} {}", self.fingerprint, self.not_after.0)
+    }
+
+    fn from_words(words: &[&str]) -> Option<Self> {
+        let [fingerprint, issuer, not_after] = words else { return None };
+        let issuer: Fingerprint = issuer.parse().ok()?;
+        Some(Self {
+            fingerprint: fingerprint.parse().ok()?,
+            issuer: RootDigest::from_bytes(*issuer.as_bytes()),
+            not_after: Timestamp(not_after.parse().ok()?),
         })
     }
 }
@@ -112,18 +155,25 @@ mod tests {
     #[test]
     fn a_caller_is_handed_on_as_it_is() {
         let id = NodeId::from_random([3; 16]);
+        let shown = Shown {
+            fingerprint: Fingerprint::from_bytes([1; 32]),
+            issuer: RootDigest::from_bytes([2; 32]),
+            not_after: Timestamp(-3),
+        };
         for caller in [
             Caller::Local { uid: 1000, pid: Some(7) },
             Caller::Local { uid: 0, pid: None },
-            Caller::Node { id, role: NodeRole::Worker, expired: true },
-            Caller::Node { id, role: NodeRole::Manager, expired: false },
-            Caller::Operator { name: "mia".to_owned(), role: OperatorRole::Viewer, expired: false },
-            Caller::Operator { name: "a.b".to_owned(), role: OperatorRole::Admin, expired: true },
+            Caller::Node { id, role: NodeRole::Worker, shown, expired: true },
+            Caller::Node { id, role: NodeRole::Manager, shown, expired: false },
+            Caller::Operator { name: "mia".to_owned(), role: OperatorRole::Viewer, shown, expired: false },
+            Caller::Operator { name: "a.b".to_owned(), role: OperatorRole::Admin, shown, expired: true },
             Caller::Anonymous,
         ] {
             assert_eq!(Caller::from_header(&caller.to_header()), Some(caller));
         }
-        for text in ["", "root", "local", "node x manager false", "operator a admin maybe"] {
+        for text in
+            ["", "root", "local", "node x manager false", "operator a admin maybe", "operator a admin true 00 00 0"]
+        {
             assert_eq!(Caller::from_header(text), None, "{text}");
         }
     }

@@ -17,6 +17,7 @@ use crate::manager::Ended;
 pub(crate) struct Directory {
     /// Addresses of managers, the leader's first.
     managers: Vec<String>,
+    /// See [`Cluster::bundle`](secretd_core::node::Cluster::bundle).
     roots: Vec<Vec<u8>>,
     /// The nodes that are to be managers, or take part in raft still.
     manager_nodes: BTreeSet<NodeId>,
@@ -31,7 +32,7 @@ impl Directory {
         let manager_nodes = wanted.chain(members.iter().map(|status| status.member.node)).collect();
         Self {
             managers: members.into_iter().map(|status| status.member.address).collect(),
-            roots: view.cluster().map(|cluster| cluster.roots.clone()).unwrap_or_default(),
+            roots: view.cluster().map(|cluster| cluster.bundle()).unwrap_or_default(),
             manager_nodes,
         }
     }

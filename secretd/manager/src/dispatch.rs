@@ -11,7 +11,7 @@ pub(crate) mod report;
 pub(crate) mod session;
 
 use futures::stream;
-use secretd_core::node::{NodeDescription, NodeState};
+use secretd_core::node::{NodeCertificate, NodeDescription, NodeState};
 use secretd_core::wire::duration_to_wire;
 use secretd_proto::code::Code;
 use secretd_proto::id::{NodeId, SessionId};
@@ -60,8 +60,13 @@ impl DispatcherService {
         self.store.view().cluster().map_or(HEARTBEAT, |cluster| cluster.spec.heartbeat)
     }
 
-    /// Records that a node is there, and what it says of itself.
-    async fn greet(&self, node: NodeId, description: NodeDescription) -> Result<(), Refusal> {
+    /// Records that a node is there, what it says of itself, and the certificate that it shows.
+    async fn greet(
+        &self,
+        node: NodeId,
+        description: NodeDescription,
+        shown: Option<NodeCertificate>,
+    ) -> Result<(), Refusal> {
         let view = self.store.view();
         if view.cluster().is_none() {
             return Err(Refusal::not_initialized());
@@ -76,6 +81,9 @@ impl DispatcherService {
         if known.state != NodeState::Ready {
             ops.push(Op::SetNodeStatus { id: node, state: NodeState::Ready, message: String::new() });
         }
+        if let Some(certificate) = shown.filter(|shown| known.certificate != Some(*shown)) {
+            ops.push(Op::SetNodeCertificate { id: node, certificate });
+        }
         if !ops.is_empty() {
             self.store.propose(ops).await?;
         }
@@ -86,6 +94,16 @@ impl DispatcherService {
         let session: Option<SessionId> = text.parse().ok();
         session.and_then(|session| self.sessions.find(session)).ok_or_else(no_session)
     }
+}
+
+/// What is remembered of the certificate that a node shows.
+fn shown(caller: &Caller) -> Option<NodeCertificate> {
+    let Caller::Node { shown, .. } = caller else { return None };
+    Some(NodeCertificate {
+        issuer: *shown.issuer.as_bytes(),
+        fingerprint: *shown.fingerprint.as_bytes(),
+        not_after: shown.not_after,
+    })
 }
 
 fn no_session() -> Refusal {
@@ -103,8 +121,8 @@ impl Dispatcher for DispatcherService {
         let caller = Caller::of(request.extensions());
         let v1::SessionRequest { node_id, description } = request.into_inner();
         let node: NodeId = node_id.parse().map_err(Refusal::invalid)?;
-        if let Some(Caller::Node { id, .. }) = caller
-            && id != node
+        if let Some(Caller::Node { id, .. }) = &caller
+            && *id != node
         {
             return Err(Refusal::new(Code::PermissionDenied, format!("node {id} is not node {node}")).into());
         }
@@ -113,7 +131,7 @@ impl Dispatcher for DispatcherService {
         let heartbeat = self.heartbeat();
         let opened = self.sessions.open(node, heartbeat);
         let id = opened.id;
-        if let Err(refusal) = self.greet(node, description).await {
+        if let Err(refusal) = self.greet(node, description, caller.as_ref().and_then(shown)).await {
             self.sessions.close(id);
             return Err(refusal.into());
         }
@@ -211,7 +229,7 @@ impl Dispatcher for DispatcherService {
         let v1::UpdateNodeRequest { session_id, description } = request.into_inner();
         let (node, _) = self.session(&session_id)?;
         let missing = || Refusal::invalid("the node has no description");
-        self.greet(node, NodeDescription::from(description.ok_or_else(missing)?)).await?;
+        self.greet(node, NodeDescription::from(description.ok_or_else(missing)?), None).await?;
         Ok(Response::new(v1::UpdateNodeResponse {}))
     }
 

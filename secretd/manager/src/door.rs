@@ -24,11 +24,12 @@ use tonic::transport::server::UdsConnectInfo;
 use tower::{Service, ServiceExt as _};
 
 use crate::audit;
-use crate::authorize::{METADATA, authorize};
+use crate::authorize::{METADATA, authorize, counts};
 use crate::caller::Caller;
 use crate::forward::{self, Attempt, Repeatable, refused};
 use crate::links::Links;
 use crate::refusal::Refusal;
+use crate::revocation::Revocations;
 
 /// For whom a manager calls.
 const CALLER: &str = "secretd-caller";
@@ -46,6 +47,7 @@ pub struct Door {
     store: Store,
     links: Arc<dyn Links>,
     routes: Routes,
+    revocations: Revocations,
     /// Who calls, where the transport does not tell.
     caller: Option<Caller>,
 }
@@ -71,14 +73,23 @@ enum Way {
 }
 
 impl Door {
-    pub(crate) fn new(store: Store, links: Arc<dyn Links>, routes: Routes) -> Self {
-        Self { store, links, routes, caller: None }
+    pub(crate) fn new(store: Store, links: Arc<dyn Links>, routes: Routes, revocations: Revocations) -> Self {
+        Self { store, links, routes, revocations, caller: None }
     }
 
     /// The same door for a connection of which is known who is at the other end.
     #[must_use]
     pub fn for_caller(&self, caller: Caller) -> Self {
         Self { caller: Some(caller), ..self.clone() }
+    }
+
+    /// The roots that certificates may be of, as the state has them now, those that count for renewals alone last; `None`
+    /// before there is a state.
+    pub fn roots(&self) -> Option<Vec<Vec<u8>>> {
+        let view = self.store.view();
+        let cluster = view.cluster()?;
+        let retired = cluster.retired.iter().map(|retired| &retired.root);
+        Some(cluster.roots.iter().chain(retired).cloned().collect())
     }
 
     /// The door as one of the services behind it, for a server that wants to know their names.
@@ -90,17 +101,22 @@ impl Door {
         match self.admit(&mut request).await {
             Ok((caller, Way::Leader(leader))) => self.at_leader(request, &caller, Some(leader)).await,
             Ok((caller, Way::Own)) => self.at_leader(request, &caller, None).await,
-            Ok((_, Way::HereStale)) => {
+            Ok((caller, Way::HereStale)) => {
                 let version = self.store.view().version().0;
-                let mut response = self.serve(request).await;
+                let path = request.uri().path().to_owned();
+                let revocations = self.revocations.clone();
+                let mut response = revocations.over(&caller, &path, self.serve(request).await);
                 response.headers_mut().insert(STALE, HeaderValue::from(version));
                 response
             }
-            Ok((_, Way::HereLeading)) => {
+            Ok((caller, Way::HereLeading)) => {
                 let path = request.uri().path().to_owned();
-                self.serve_as(&path, request).await
+                self.revocations.over(&caller, &path, self.serve_as(&path, request).await)
             }
-            Ok((_, Way::Here)) => self.serve(request).await,
+            Ok((caller, Way::Here)) => {
+                let (path, revocations) = (request.uri().path().to_owned(), self.revocations.clone());
+                revocations.over(&caller, &path, self.serve(request).await)
+            }
             Err(refusal) => refused(refusal),
         }
     }
@@ -118,16 +134,24 @@ impl Door {
             Some(named) => (self.named_caller(&at_door, &named, &path)?, true),
             None => (at_door, false),
         };
-        if let Err(refusal) = authorize(&path, &caller, &self.store.view(), |node| self.takes_part(node))
-            && !self.may_be_behind(&path, &refusal)
-        {
-            audit::refused(&caller, &path, &refusal);
-            return Err(refusal);
-        }
+        let refused = self.judge(&path, &caller).err();
+        let refused = match refused {
+            Some(refusal) if !self.may_be_behind(&path, &refusal) => return Err(on_record(&caller, &path, refusal)),
+            unsure => unsure,
+        };
         request.extensions_mut().insert(caller.clone());
         let wants_stale = request.headers().get(READ).is_some_and(|how| how == "stale");
         let way = self.way(&path, wants_stale, is_forwarded).await?;
+        let is_answered_here = path.starts_with("/secretd.v1.Control/") && !matches!(way, Way::Leader(_));
+        if refused.is_some() && is_answered_here {
+            self.judge(&path, &caller).map_err(|refusal| on_record(&caller, &path, refusal))?;
+        }
         Ok((caller, way))
+    }
+
+    /// Whether a call may be made, as far as this manager knows.
+    fn judge(&self, path: &str, caller: &Caller) -> Result<(), Refusal> {
+        authorize(path, caller, &self.store.view(), |node| self.takes_part(node))
     }
 
     fn takes_part(&self, node: &NodeId) -> bool {
@@ -135,10 +159,12 @@ impl Door {
         members.iter().any(|status| status.member.node == *node)
     }
 
-    /// A manager that does not lead may not have heard of a new node yet: the leader knows.
+    /// A manager that does not lead may not have heard of a new node or operator yet: the leader knows.
     fn may_be_behind(&self, path: &str, refusal: &Refusal) -> bool {
         let asks_leader = path.starts_with("/secretd.v1.Dispatcher/") || path.starts_with("/secretd.v1.Admission/");
-        refusal.code == Code::NodeRemoved && asks_leader && !self.store.leads()
+        let is_new_node = refusal.code == Code::NodeRemoved && asks_leader;
+        let is_new_operator = refusal.code == Code::NotOnRecord && path.starts_with("/secretd.v1.Control/");
+        (is_new_node || is_new_operator) && !self.store.leads()
     }
 
     /// For whom a manager calls: nobody else may say so.
@@ -147,10 +173,10 @@ impl Door {
         let view = self.store.view();
         let is_manager = matches!(
             at_door,
-            Caller::Node { id, role: NodeRole::Manager, expired: false } if view.node(id).is_some_and(|node| node.manager)
+            Caller::Node { id, role: NodeRole::Manager, expired: false, .. } if view.node(id).is_some_and(|node| node.manager)
         );
         match named {
-            Some(named) if is_manager => Ok(named),
+            Some(named) if is_manager && counts(at_door, &view, false).is_ok() => Ok(named),
             _ => {
                 let refusal = Refusal::new(Code::PermissionDenied, format!("{at_door} may not call for others"));
                 audit::refused(at_door, path, &refusal);
@@ -241,7 +267,14 @@ impl Door {
         loop {
             let attempt = match &leader {
                 Some(there) => repeatable.attempt(&*self.links, there).await,
-                None => Attempt::of(self.serve_as(&path, repeatable.request()).await),
+                None => {
+                    // It may have been asked before this manager had the state that judges it.
+                    if let Err(refusal) = self.judge(&path, caller) {
+                        return refused(on_record(caller, &path, refusal));
+                    }
+                    let answer = self.serve_as(&path, repeatable.request()).await;
+                    Attempt::of(self.revocations.over(caller, &path, answer))
+                }
             };
             let refusal = match attempt {
                 Attempt::Answered(response) => return response,
@@ -274,6 +307,12 @@ impl Door {
         }
         response
     }
+}
+
+/// Writes a refusal down.
+fn on_record(caller: &Caller, path: &str, refusal: Refusal) -> Refusal {
+    audit::refused(caller, path, &refusal);
+    refusal
 }
 
 /// Whether an answer is a refusal because of what there is or is not.

@@ -112,5 +112,6 @@ pub(crate) fn new_node(
         address,
         description,
         spec_version: Version::default(),
+        certificate: None,
     }
 }

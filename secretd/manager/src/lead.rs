@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::dispatch::session::Sessions;
 use crate::manager::Ended;
 use crate::reconcile::Reconciler;
-use crate::roles;
+use crate::{roles, rotation};
 
 /// Runs the loops whenever this manager leads, for as long as the store lives.
 pub(crate) async fn lead(store: Store, clock: Arc<dyn Clock>, sessions: Sessions) -> Result<Infallible, Ended> {
@@ -52,6 +52,7 @@ fn loops(store: &Store, clock: &Arc<dyn Clock>, sessions: &Sessions) -> JoinSet<
     loops.spawn(Reconciler::new(store.clone(), Arc::clone(clock)).run());
     loops.spawn(sessions.clone().watch_over(store.clone()));
     loops.spawn(roles::keep(store.clone()));
+    loops.spawn(rotation::keep(store.clone(), Arc::clone(clock)));
     loops
 }
 

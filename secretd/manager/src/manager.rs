@@ -26,6 +26,7 @@ use crate::event::Events;
 use crate::lead::lead;
 use crate::links::Links;
 use crate::raft_service::RaftService;
+use crate::revocation::Revocations;
 
 /// Why a loop of the manager ended. None may, while the process lives.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +100,8 @@ impl Manager {
         loops.spawn(lead(store.clone(), Arc::clone(&clock), sessions.clone()));
         loops.spawn(directories.clone().follow(store.clone()));
         loops.spawn(events.clone().follow(&store));
+        let revocations = Revocations::new(&store);
+        loops.spawn(revocations.clone().follow(store.clone()));
         let dispatcher = DispatcherService::new(store.clone(), sessions.clone(), broker.clone(), directories);
         let context = Context { store: store.clone(), clock: Arc::clone(&clock), events, broker, sessions };
         // Messages of every service may be as long as a secret needs.
@@ -111,7 +114,7 @@ impl Manager {
             .add_service(long!(DispatcherServer::new(dispatcher)))
             .add_service(long!(RaftServer::new(RaftService::new(store.clone()))))
             .add_service(long!(AdmissionServer::new(AdmissionService::new(store.clone(), clock))));
-        let door = Door::new(store.clone(), links, routes.prepare());
+        let door = Door::new(store.clone(), links, routes.prepare(), revocations);
         Self { door, store, loops }
     }
 

@@ -109,6 +109,7 @@ impl From<Conflict> for Refusal {
                 ),
             ),
             Conflict::Changed { .. } => Self::new(Code::OutOfSequence, conflict),
+            Conflict::TooManyOperators { .. } => Self::new(Code::InUse, conflict),
             Conflict::JoinToken(_) => Self::new(Code::PermissionDenied, conflict),
             Conflict::SecretInUse { name, services } => Self::new(Code::InUse, in_use(&name, &services)),
             Conflict::TaskRegression { .. } | Conflict::NotAtNode { .. } | Conflict::NotAssignable { .. } => {

@@ -155,6 +155,7 @@ pub(crate) fn node(n: u8) -> Node {
         message: String::new(),
         address: String::new(),
         spec_version: Version::default(),
+        certificate: None,
         description: NodeDescription {
             hostname: format!("host{n}"),
             nano_cpus: 2_000_000_000,

@@ -6,9 +6,9 @@ use parking_lot::RwLock;
 use rustls::{ClientConfig, ServerConfig};
 use secretd_ca::identity::Validity;
 use secretd_ca::tls::{self, Credentials};
-use secretd_ca::{CertificateDer, NodeKey, NodeRole};
+use secretd_ca::{CertificateDer, Fingerprint, NodeKey, NodeRole, RootDigest};
 use secretd_core::seam::clock::Clock;
-use secretd_manager::Caller;
+use secretd_manager::{Caller, Shown};
 use secretd_proto::id::{ClusterId, NodeId};
 
 use super::membership::Membership;
@@ -22,31 +22,56 @@ pub(crate) struct Own {
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) validity: Validity,
+    /// The roots by which certificates of others may come in, also those with which nothing can be done but renew them.
+    pub(crate) roots: Vec<CertificateDer<'static>>,
+    fingerprint: Fingerprint,
+    /// Which of the roots has made this node's certificate; `None` for one that it does not know any more.
+    issuer: Option<RootDigest>,
 }
 
 impl Own {
+    /// `retired` are roots that count for the renewal of certificates alone: managers know them.
+    ///
     /// # Errors
     /// When certificate and key do not belong together.
-    pub(crate) fn of(membership: &Membership, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+    pub(crate) fn of(membership: &Membership, retired: &[Vec<u8>], clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let certificate = CertificateDer::from(membership.certificate.clone());
-        let roots: Vec<_> = membership.roots.iter().cloned().map(CertificateDer::from).collect();
+        let trusted: Vec<_> = membership.roots.iter().cloned().map(CertificateDer::from).collect();
+        let retired = retired.iter().cloned().map(CertificateDer::from);
+        let roots: Vec<_> = trusted.iter().cloned().chain(retired).collect();
         let validity = Validity::of(&certificate)?;
         let key = NodeKey::from_pkcs8(&membership.key)?;
-        // Who has a token alone finds the root in the chain.
-        let credentials = Credentials { certificate, key, chain: roots.clone() };
+        let (fingerprint, issuer) = (Fingerprint::of(&certificate), tls::issuer(&certificate, &[], &roots));
+        // What leads here from old roots comes first, from the newest on: it is looked through in this order. Who has a token
+        // alone finds the root itself further on.
+        let credentials = Credentials { certificate, key, chain: trusted.iter().rev().cloned().collect() };
         Ok(Self {
             cluster: membership.cluster,
             node: membership.node,
             role: if membership.manager { NodeRole::Manager } else { NodeRole::Worker },
-            client: tls::client_config(&credentials, &roots, Arc::clone(clock))?,
+            client: tls::client_config(&credentials, &trusted, Arc::clone(clock))?,
             server: tls::server_config(&credentials, &roots, Arc::clone(clock))?,
             validity,
+            roots,
+            fingerprint,
+            issuer,
         })
+    }
+
+    /// Whether the certificate is of the root that makes certificates at present.
+    pub(crate) fn is_of_newest(&self) -> bool {
+        self.roots.first().map(RootDigest::of) == self.issuer
     }
 
     /// This node, as a caller within its own process.
     pub(crate) fn caller(&self) -> Caller {
-        Caller::Node { id: self.node, role: self.role, expired: false }
+        let nobody = RootDigest::from_bytes([0; 32]);
+        let shown = Shown {
+            fingerprint: self.fingerprint,
+            issuer: self.issuer.unwrap_or(nobody),
+            not_after: self.validity.not_after,
+        };
+        Caller::Node { id: self.node, role: self.role, shown, expired: false }
     }
 }
 

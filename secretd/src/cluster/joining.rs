@@ -138,7 +138,7 @@ fn reason(error: &io::Error) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
-            "it is no manager of the cluster that the token is for".to_owned()
+            "it is no manager of the cluster that the token is for (or the cluster's root was replaced since: ask for the present token with `sctl cluster join-token`)".to_owned()
         }
         Some(other) => format!("it does not speak as a manager does: {other}"),
         None => {

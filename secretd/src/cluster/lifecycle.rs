@@ -2,12 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
 use secretd_agent::{Agent, Deps as AgentDeps};
-use secretd_core::time::Timestamp;
+use secretd_core::seam::clock::SystemClock;
 use secretd_manager::event::Events;
 use secretd_manager::refusal::Refusal;
 use secretd_proto::v1;
@@ -20,20 +19,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::{Own, Present};
+use super::due::Due;
 use super::keys::Keys;
 use super::links::Mesh;
 use super::listener;
 use super::manager_part::{Joined, Making, ManagerPart};
-use super::managers::KnownManagers;
+use super::managers::{KnownManagers, News};
 use super::membership::{Membership, MembershipFile, Stage, sync};
 use super::refusals;
 use super::restoring::Restoring;
 use super::slot::ControlSlot;
 use super::status::{Phase, Status};
 use crate::node::Node;
-
-/// A clock that jumps is noticed within this time.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -51,11 +48,13 @@ pub(crate) enum Command {
 /// What happens without being asked for.
 enum Happened {
     Command(Command),
-    Told(v1::Membership),
+    News(News),
     Connected,
     Joined(Joined),
     /// Autolock, or the unlock key.
     Autolock,
+    /// The state of a manager says something else of the authority.
+    Authority,
     RenewalDue,
     Failed(anyhow::Error),
 }
@@ -82,8 +81,10 @@ pub(super) struct Part {
     /// Makes the agent end every task.
     pub(super) leave: CancellationToken,
     pub(super) agent: JoinHandle<anyhow::Result<()>>,
-    pub(super) renew_at: Timestamp,
-    news: mpsc::UnboundedReceiver<v1::Membership>,
+    pub(super) due: Due,
+    /// Of a manager: roots that count for renewals alone.
+    pub(super) retired: Vec<Vec<u8>>,
+    news: mpsc::UnboundedReceiver<News>,
     connected: watch::Receiver<bool>,
 }
 
@@ -166,7 +167,10 @@ impl Lifecycle {
                     let _ = reply.send(self.rekey(request).await);
                 }
                 Happened::Autolock => self.follow_autolock().await,
-                Happened::Told(membership) => self.learn(membership).await,
+                Happened::Authority => self.follow_authority().await,
+                Happened::News(News::Told(membership)) => self.learn(membership).await,
+                // By the leader alone: this node's own state may be the one that is behind.
+                Happened::News(News::Outdated) => self.ask_for_role().await,
                 Happened::Connected => {}
                 Happened::Joined(Joined::Yes) => self.take_part(),
                 Happened::Joined(Joined::NotYet(reason)) => self.status.send_modify(|status| status.error = reason),
@@ -207,17 +211,28 @@ impl Lifecycle {
 
     /// Begins to be a member: with a manager when there is a listener for one.
     pub(super) async fn begin(&mut self, membership: Membership, listener: Option<TcpListener>) -> anyhow::Result<()> {
-        let present = Present::new(Own::of(&membership, &self.node.clock)?);
+        let present = Present::new(Own::of(&membership, &[], &self.node.clock)?);
         let mesh = Mesh::new(present.clone());
         let (told, news) = mpsc::unbounded_channel();
         let managers = KnownManagers::new(mesh.clone(), membership.managers.clone(), told);
         let (sender, connected) = watch::channel(false);
         let leave = CancellationToken::new();
-        let renew_at = renew_at(&present.get());
+        let due = Due::of(present.get().validity);
         let agent =
             tokio::spawn(run_agent(self.node.clone(), membership.node, managers.clone(), sender, leave.clone()));
-        let mut part =
-            Part { membership, present, mesh, managers, manager: None, leave, agent, renew_at, news, connected };
+        let mut part = Part {
+            membership,
+            present,
+            mesh,
+            managers,
+            manager: None,
+            leave,
+            agent,
+            due,
+            retired: Vec::new(),
+            news,
+            connected,
+        };
         self.slot.close(refusals::worker());
         if let Some(listener) = listener {
             match self.make_manager(&part, listener).await {
@@ -280,12 +295,12 @@ impl Lifecycle {
             known.managers = told.managers;
             changed = true;
         }
-        let roots_changed = !told.roots.is_empty() && told.roots != known.roots;
+        let manager = known.manager;
         if changed && let Err(error) = save(&self.keys, &self.data, known) {
             tracing::error!(error = &*error, "what managers there are cannot be saved");
         }
-        // A new role, or new roots, come with a new certificate.
-        if told.manager != known.manager || roots_changed {
+        // A new role, or a new root, comes with a new certificate.
+        if self.adopt(told.roots, false) || told.manager != manager {
             self.ask_for_role().await;
         }
     }
@@ -382,30 +397,25 @@ fn save(keys: &Keys, data: &Utf8Path, membership: &Membership) -> anyhow::Result
     MembershipFile::new(data, keys.open()?.sealer()).save(membership)
 }
 
-pub(super) fn renew_at(own: &Own) -> Timestamp {
-    let random = f64::from(*secretd_proto::id::NodeId::random().as_bytes().first().unwrap_or(&0)) / 255.0;
-    own.validity.renew_at(random)
-}
-
 /// What happens next. Cancel-safe: every part of it is.
 async fn next(part: &mut Option<Part>) -> Happened {
     let Some(part) = part else { return std::future::pending().await };
-    let Part { news, agent, connected, manager, renew_at, .. } = part;
-    let (failed, joined, locks) = match manager {
-        Some(ManagerPart { store, manager, joined, locks, .. }) => {
+    let Part { news, agent, connected, manager, due, .. } = part;
+    let (failed, joined, locks, authority) = match manager {
+        Some(ManagerPart { store, manager, joined, locks, authority, .. }) => {
             let failed = async move {
                 tokio::select! {
                     failure = store.failed() => anyhow::Error::new(failure).context("the store has failed"),
                     ended = manager.ended() => ended.into(),
                 }
             };
-            (Some(failed), Some(joined), Some(locks))
+            (Some(failed), Some(joined), Some(locks), Some(authority))
         }
-        None => (None, None, None),
+        None => (None, None, None, None),
     };
     tokio::select! {
         told = news.recv() => match told {
-            Some(told) => Happened::Told(told),
+            Some(news) => Happened::News(news),
             None => Happened::Failed(anyhow::anyhow!("the agent's news have ended")),
         },
         ended = agent => Happened::Failed(match ended {
@@ -415,6 +425,7 @@ async fn next(part: &mut Option<Part>) -> Happened {
         }),
         () = changed(Some(connected)) => Happened::Connected,
         () = changed(locks) => Happened::Autolock,
+        () = changed(authority) => Happened::Authority,
         outcome = async {
             match joined {
                 Some(joined) => {
@@ -430,7 +441,7 @@ async fn next(part: &mut Option<Part>) -> Happened {
                 None => std::future::pending().await,
             }
         } => Happened::Failed(error),
-        () = until(*renew_at) => Happened::RenewalDue,
+        () = due.wait(&SystemClock) => Happened::RenewalDue,
     }
 }
 
@@ -442,19 +453,6 @@ async fn changed<T>(watch: Option<&mut watch::Receiver<T>>) {
         return;
     }
     std::future::pending().await
-}
-
-/// Sleeps until a time of the wall clock.
-async fn until(at: Timestamp) {
-    use secretd_core::seam::clock::{Clock, SystemClock};
-    loop {
-        let left = at.0.saturating_sub(SystemClock.now().0);
-        let Ok(left) = u64::try_from(left) else { return };
-        if left == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_nanos(left).min(LONGEST_SLEEP)).await;
-    }
 }
 
 async fn run_agent(

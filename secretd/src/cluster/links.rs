@@ -14,6 +14,7 @@ use secretd_manager::{Links, Unreached};
 use secretd_proto::id::NodeId;
 use secretd_store::Member;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -52,11 +53,13 @@ struct Target {
 pub(crate) struct Mesh {
     own: Present,
     channels: Arc<Mutex<HashMap<Target, Channel>>>,
+    /// Counts this node's certificates.
+    certificates: Arc<watch::Sender<u64>>,
 }
 
 impl Mesh {
     pub(crate) fn new(own: Present) -> Self {
-        Self { own, channels: Arc::default() }
+        Self { own, channels: Arc::default(), certificates: Arc::new(watch::Sender::new(1)) }
     }
 
     /// A channel to the manager at `address`, which must be `node` if that is given.
@@ -70,6 +73,17 @@ impl Mesh {
     pub(crate) fn renew(&self, own: Own) {
         self.own.set(own);
         self.channels.lock().clear();
+        self.certificates.send_modify(|number| *number += 1);
+    }
+
+    /// From now on other roots count, for new connections.
+    pub(crate) fn adopt(&self, own: Own) {
+        self.own.set(own);
+    }
+
+    /// Counts this node's certificates.
+    pub(crate) fn certificates(&self) -> watch::Receiver<u64> {
+        self.certificates.subscribe()
     }
 
     fn make(&self, target: Target) -> Channel {

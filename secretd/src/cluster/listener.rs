@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use secretd_ca::identity::Validity;
-use secretd_ca::{Identity, Subject};
+use secretd_ca::{CertificateDer, Fingerprint, Identity, RootDigest, Subject, tls};
 use secretd_core::seam::clock::Clock;
-use secretd_manager::Caller;
 use secretd_manager::door::Door;
+use secretd_manager::{Caller, Shown};
 use secretd_proto::v1::admission_server::AdmissionServer;
 use secretd_proto::v1::control_server::ControlServer;
 use secretd_proto::v1::dispatcher_server::DispatcherServer;
@@ -54,9 +55,13 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let (sender, incoming) = mpsc::channel::<io::Result<Connection>>(16);
+    let (present, at_door) = (own.clone(), door.clone());
     let accepting = accept(listener, own, sender, stop.clone());
     let who = MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
-        let caller = request.extensions().get::<Peer>().map_or(Caller::Anonymous, |peer| peer.caller(&*clock));
+        // What the state says is newer than what this node has made of it.
+        let roots = at_door.roots().unwrap_or_else(|| present.get().roots.iter().map(|root| root.to_vec()).collect());
+        let peer = request.extensions().get::<Peer>();
+        let caller = peer.map_or(Caller::Anonymous, |peer| peer.caller(&*clock, &roots));
         request.extensions_mut().insert(caller);
         request
     });
@@ -113,24 +118,56 @@ async fn accept(
 
 /// Who is at the other end, as the handshake has shown.
 #[derive(Debug, Clone)]
-struct Peer(Option<(Identity, Validity)>);
+struct Peer(Option<Arc<Known>>);
+
+/// Somebody with a certificate.
+#[derive(Debug)]
+struct Known {
+    identity: Identity,
+    validity: Validity,
+    fingerprint: Fingerprint,
+    /// The certificate, and what came with it.
+    chain: Vec<CertificateDer<'static>>,
+    /// Which root has made it, and of which roots that was found.
+    issuer: Mutex<(Vec<Vec<u8>>, RootDigest)>,
+}
 
 impl Peer {
     fn of(stream: &TlsStream<TcpStream>) -> Self {
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        Self(
-            certificate.and_then(|certificate| {
-                Some((Subject::of(certificate).ok()?.identity, Validity::of(certificate).ok()?))
-            }),
-        )
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        Self(chain.first().and_then(|certificate| {
+            let known = Known {
+                identity: Subject::of(certificate).ok()?.identity,
+                validity: Validity::of(certificate).ok()?,
+                fingerprint: Fingerprint::of(certificate),
+                issuer: Mutex::new((Vec::new(), NOBODY)),
+                chain: chain.to_vec(),
+            };
+            Some(Arc::new(known))
+        }))
     }
 
-    /// A certificate may expire while its connection goes on.
-    fn caller(&self, clock: &dyn Clock) -> Caller {
-        match &self.0 {
-            Some((identity, validity)) => Caller::of_certificate(identity.clone(), validity.is_expired(clock.now())),
-            None => Caller::Anonymous,
+    /// A certificate may expire, and its root be replaced, while its connection goes on.
+    fn caller(&self, clock: &dyn Clock, roots: &[Vec<u8>]) -> Caller {
+        let Some(known) = &self.0 else { return Caller::Anonymous };
+        let (issuer, not_after) = (known.issuer(roots), known.validity.not_after);
+        let shown = Shown { fingerprint: known.fingerprint, issuer, not_after };
+        Caller::of_certificate(known.identity.clone(), shown, known.validity.is_expired(clock.now()))
+    }
+}
+
+/// The issuer of what none of the roots has made.
+const NOBODY: RootDigest = RootDigest::from_bytes([0; 32]);
+
+impl Known {
+    fn issuer(&self, roots: &[Vec<u8>]) -> RootDigest {
+        let mut found = self.issuer.lock();
+        if found.0 != roots {
+            let of: Vec<_> = roots.iter().cloned().map(CertificateDer::from).collect();
+            let issuer = self.chain.split_first().and_then(|(own, others)| tls::issuer(own, others, &of));
+            *found = (roots.to_vec(), issuer.unwrap_or(NOBODY));
         }
+        found.1
     }
 }
 

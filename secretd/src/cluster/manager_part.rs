@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use super::authority::{self, Known};
 use super::credentials::Present;
 use super::keys::watch_autolock;
 use super::links::Mesh;
@@ -38,6 +39,8 @@ pub(crate) struct ManagerPart {
     pub(crate) joined: watch::Receiver<Joined>,
     /// Autolock, and the number of the unlock key.
     pub(crate) locks: watch::Receiver<(bool, u64)>,
+    /// The authority, as the state has it.
+    pub(crate) authority: watch::Receiver<Option<Known>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     joining: Option<AbortHandle>,
@@ -74,7 +77,7 @@ impl ManagerPart {
         let manager = Manager::start(deps);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let (pipe, serving) = pipe::open(&manager.door(), present.get().caller(), stop.clone());
+        let (pipe, serving) = pipe::open(&manager.door(), present.clone(), stop.clone());
         tasks.spawn(serving);
         let node = present.get().node;
         tasks.spawn(listener::serve(listener, present, manager.door(), clock, stop.clone()));
@@ -82,7 +85,9 @@ impl ManagerPart {
         let (_, joined) = watch::channel(Joined::Yes);
         let (told, locks) = watch::channel((false, 0));
         tasks.spawn(watch_autolock(store.clone(), told));
-        Ok(Self { store, manager, own, joined, locks, stop, tasks, joining: None })
+        let (told, authority) = watch::channel(None);
+        tasks.spawn(authority::watch(store.clone(), told));
+        Ok(Self { store, manager, own, joined, locks, authority, stop, tasks, joining: None })
     }
 
     /// Whether raft counts this manager among its members.

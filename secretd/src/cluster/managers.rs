@@ -8,7 +8,7 @@ use secretd_agent::Managers;
 use secretd_proto::id::NodeId;
 use secretd_proto::v1;
 use secretd_store::Store;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
 use super::links::{Mesh, Purpose};
@@ -22,6 +22,15 @@ pub(crate) struct OwnManager {
     pub(crate) pipe: Channel,
 }
 
+/// What the agent hears of this node.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// What a manager says.
+    Told(v1::Membership),
+    /// Managers do not take its certificate any more.
+    Outdated,
+}
+
 /// Where managers are. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownManagers {
@@ -30,12 +39,12 @@ pub(crate) struct KnownManagers {
     own: Arc<RwLock<Option<OwnManager>>>,
     /// Which address is next.
     turn: Arc<AtomicUsize>,
-    news: mpsc::UnboundedSender<v1::Membership>,
+    news: mpsc::UnboundedSender<News>,
 }
 
 impl KnownManagers {
-    /// `news` are told what managers tell this node.
-    pub(crate) fn new(mesh: Mesh, addresses: Vec<String>, news: mpsc::UnboundedSender<v1::Membership>) -> Self {
+    /// `news` are told what managers tell this node, and that they do not believe it any more.
+    pub(crate) fn new(mesh: Mesh, addresses: Vec<String>, news: mpsc::UnboundedSender<News>) -> Self {
         // Nodes begin at different managers.
         let start = usize::from(NodeId::random().as_bytes()[0]);
         let turn = Arc::new(AtomicUsize::new(start));
@@ -83,6 +92,14 @@ impl Managers for KnownManagers {
     }
 
     fn told(&self, membership: v1::Membership) {
-        let _ = self.news.send(membership); // nobody listens while the node leaves
+        let _ = self.news.send(News::Told(membership)); // nobody listens while the node leaves
+    }
+
+    fn certificates(&self) -> watch::Receiver<u64> {
+        self.mesh.certificates()
+    }
+
+    fn outdated(&self) {
+        let _ = self.news.send(News::Outdated); // as above
     }
 }

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
+use tower::util::MapRequestLayer;
 
+use super::credentials::Present;
 use crate::server::server;
 
 /// Bytes on their way: a payload, so that large secrets do not go in small steps.
@@ -22,13 +24,18 @@ const PIPE: usize = 1 << 20;
 /// A channel to what is behind `door`, for the node itself, and what serves it until `stop` is called.
 pub(crate) fn open(
     door: &Door,
-    node: Caller,
+    node: Present,
     stop: CancellationToken,
 ) -> (Channel, impl Future<Output = ()> + Send + 'static) {
     let (sender, receiver) = mpsc::channel::<io::Result<DuplexStream>>(4);
     let root = door.for_caller(Caller::Local { uid: 0, pid: None });
-    let door = door.for_caller(node);
+    // The node's certificate changes while the pipe stays.
+    let who = MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
+        request.extensions_mut().insert(node.get().caller());
+        request
+    });
     let router = server()
+        .layer(who)
         .add_service(root.named::<ControlServer<()>>())
         .add_service(door.named::<DispatcherServer<()>>())
         .add_service(door.named::<AdmissionServer<()>>());

@@ -5,14 +5,15 @@ use std::time::Duration;
 use anyhow::Context;
 use secretd_agent::Managers;
 use secretd_ca::NodeKey;
-use secretd_core::time::Timestamp;
+use secretd_ca::identity::Validity;
 use secretd_manager::admission::{Reissued, reissue};
 use secretd_proto::v1;
 use secretd_proto::v1::admission_client::AdmissionClient;
 use tokio::time::timeout;
 
 use super::credentials::Own;
-use super::lifecycle::{Lifecycle, Part, renew_at};
+use super::due::Due;
+use super::lifecycle::{Lifecycle, Part};
 use super::membership::Membership;
 
 /// How long a manager may take.
@@ -34,7 +35,7 @@ impl Lifecycle {
     /// At the start, before anybody is spoken to.
     pub(super) fn renew_after_absence(&mut self) {
         let now = self.node.clock.now();
-        if self.part.as_ref().is_some_and(|part| part.renew_at <= now)
+        if self.part.as_ref().is_some_and(|part| part.due.is_due(now))
             && let Err(error) = self.renew_by_own()
         {
             self.put_off(&error);
@@ -73,10 +74,17 @@ impl Lifecycle {
     /// The membership counts from now on.
     fn take(&mut self, membership: Membership) -> anyhow::Result<()> {
         let file = self.file()?;
+        let now = self.node.clock.now();
         let Some(part) = &mut self.part else { return Ok(()) };
-        let own = Own::of(&membership, &self.node.clock)?;
+        let own = Own::of(&membership, &part.retired, &self.node.clock)?;
+        let Validity { not_before, not_after } = own.validity;
+        // It would be refused everywhere, and the present one would be lost.
+        anyhow::ensure!(
+            (not_before..=not_after).contains(&now),
+            "the certificate does not count by this node's clock: set its clock, or the manager's"
+        );
         file.save(&membership)?;
-        part.renew_at = renew_at(&own);
+        part.due = Due::of_new(own.validity);
         part.mesh.renew(own);
         part.membership = membership;
         tracing::info!("this node has a new certificate");
@@ -87,8 +95,7 @@ impl Lifecycle {
         tracing::warn!(error = format!("{error:#}"), "the node's certificate or role cannot be changed yet");
         self.status.send_modify(|status| status.error = format!("{error:#}"));
         let Some(part) = &mut self.part else { return };
-        let retry = i64::try_from(RETRY.as_nanos()).unwrap_or(i64::MAX);
-        part.renew_at = Timestamp(self.node.clock.now().0.saturating_add(retry));
+        part.due = part.due.put_off(RETRY);
     }
 }
 

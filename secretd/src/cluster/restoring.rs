@@ -124,7 +124,7 @@ impl Lifecycle {
             address,
             listen,
             managers: vec![address.to_string()],
-            roots: record.cluster.roots.clone(),
+            roots: record.cluster.bundle(),
             certificate: certificate.to_vec(),
             key: key.expose_pkcs8(),
         })

@@ -151,6 +151,7 @@ fn found() -> Outcome<Op> {
         message: String::new(),
         address: String::new(),
         spec_version: Version::default(),
+        certificate: None,
         description: NodeDescription::default(),
     };
     let key = || KeyBytes::new(vec![0; 16]);

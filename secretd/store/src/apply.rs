@@ -3,6 +3,7 @@
 
 mod cluster;
 mod node;
+mod operator;
 mod secret;
 mod service;
 mod task;
@@ -101,6 +102,9 @@ impl Transaction {
             Op::RemoveNode { id } => self.remove_node(*id),
             Op::SetNodeStatus { id, state, message } => self.set_node_status(*id, *state, message),
             Op::SetNodeDescription { id, description } => self.set_node_description(*id, description),
+            Op::SetNodeCertificate { id, certificate } => self.set_node_certificate(*id, *certificate),
+            Op::PutOperator { operator } => self.put_operator(operator),
+            Op::RevokeOperators { serials } => self.revoke_operators(serials),
         }
     }
 

@@ -15,6 +15,30 @@ pub struct ClusterRecord {
     pub cluster: Arc<Cluster>,
     /// What managers alone may.
     pub keys: ClusterKeys,
+    /// The certificates of operators that were made, expired and revoked ones too. A certificate that is not among them does
+    /// not count, whoever has signed it.
+    pub operators: Vec<Operator>,
+}
+
+/// A certificate that was made for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// Who it is for.
+    pub name: String,
+    /// Whether it allows everything, or to read metadata alone.
+    pub admin: bool,
+    /// Its serial number, in hexadecimal digits.
+    pub serial: String,
+    /// SHA-256 of the certificate.
+    pub fingerprint: [u8; 32],
+    /// SHA-256 of the root certificate that has made it.
+    pub issuer: [u8; 32],
+    /// Since when it counts.
+    pub issued_at: Timestamp,
+    /// Up to when.
+    pub expires_at: Timestamp,
+    /// When it was taken back.
+    pub revoked_at: Option<Timestamp>,
 }
 
 impl ClusterRecord {
@@ -22,8 +46,15 @@ impl ClusterRecord {
     /// count for ever.
     pub fn new(id: ClusterId, spec: ClusterSpec, founding: Founding) -> Self {
         let Founding { sealing, root, authority, worker, manager } = founding;
-        let cluster =
-            Cluster { id, meta: Meta::default(), sealing_key: sealing.public().to_bytes(), spec, roots: vec![root] };
+        let cluster = Cluster {
+            id,
+            meta: Meta::default(),
+            sealing_key: sealing.public().to_bytes(),
+            spec,
+            roots: vec![root],
+            rotation: None,
+            retired: Vec::new(),
+        };
         let join = |secret| JoinSecret { secret: Arc::new(secret), expires_at: None, uses_left: None };
         let keys = ClusterKeys {
             sealing: Arc::new(sealing),
@@ -33,7 +64,7 @@ impl ClusterRecord {
             unlock: None,
             unlock_version: 0,
         };
-        Self { cluster: Arc::new(cluster), keys }
+        Self { cluster: Arc::new(cluster), keys, operators: Vec::new() }
     }
 }
 
@@ -105,4 +136,31 @@ pub enum JoinSecretRefusal {
     /// So many nodes as it was for have joined.
     #[error("it has been used as often as it may: ask for a new one with `sctl cluster join-token --rotate`")]
     UsedUp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_decides_for_a_token_only_while_it_is_wrong() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let (made, year) = (Timestamp(1_800_000_000_000_000_000), 365 * 24 * HOUR);
+        let secret = Arc::new(KeyBytes::new(vec![1; 16]));
+        let brief = JoinSecret { secret, expires_at: Some(Timestamp(made.0 + HOUR)), uses_left: None };
+        let forever = JoinSecret { expires_at: None, ..brief.clone() };
+        for (jump, counts) in [
+            (0, true),
+            (HOUR, true),
+            (HOUR + 1, false),
+            (10 * year, false),
+            (-10 * year, true),
+            (i64::MIN / 2, true),
+            (0, true),
+        ] {
+            let now = Timestamp(made.0 + jump);
+            assert_eq!(brief.counts(now).is_ok(), counts, "{jump}");
+            assert!(forever.counts(now).is_ok(), "{jump}");
+        }
+    }
 }

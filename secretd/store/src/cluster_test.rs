@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use secretd_core::fake::clock::FakeClock;
+use secretd_core::seam::clock::Clock;
 use secretd_core::secret::SecretVersion;
 use secretd_core::time::Timestamp;
 use secretd_proto::v1;
@@ -98,9 +100,18 @@ async fn manager(net: &Arc<Net>, n: u8) -> Manager {
 }
 
 async fn start(net: &Arc<Net>, n: u8, guard: tempfile::TempDir, path: camino::Utf8PathBuf) -> Manager {
+    start_with(net, n, (guard, path), clock()).await
+}
+
+async fn start_with(
+    net: &Arc<Net>,
+    n: u8,
+    (guard, path): (tempfile::TempDir, camino::Utf8PathBuf),
+    clock: Arc<dyn Clock>,
+) -> Manager {
     let own = member(n).address;
     let peers = Arc::new(From { net: Arc::clone(net), own: own.clone() });
-    let store = Store::open(&path, sealer(), clock(), peers).await.unwrap();
+    let store = Store::open(&path, sealer(), clock, peers).await.unwrap();
     net.servers.lock().insert(own, store.replica().unwrap().server());
     Manager { _guard: guard, path, store }
 }
@@ -400,4 +411,46 @@ fn restore(path: &camino::Utf8PathBuf, file: &[u8], passphrase: &[u8]) -> Result
         restore.take(piece)?;
     }
     restore.finish(member(7))
+}
+
+/// Reads ask a majority, and no clock says how long a leader may believe itself: whatever the clocks do, what was
+/// acknowledged is read, and a leader that was cut off answers nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_jump_make_no_read_stale() {
+    const YEAR: i64 = 365 * 86_400_000_000_000;
+    let net = Arc::new(Net::default());
+    let clocks: Vec<FakeClock> = (0..3).map(|_| FakeClock::default()).collect();
+    let mut managers = Vec::new();
+    for (n, clock) in (1..=3).zip(&clocks) {
+        clock.set(Timestamp(20 * YEAR));
+        managers.push(start_with(&net, n, directory(), Arc::new(clock.clone())).await);
+    }
+    managers[0].store.propose(vec![init_at(1)]).await.unwrap();
+    for n in 2..=3 {
+        let new = managers[usize::from(n) - 1].id();
+        managers[0].store.replica().unwrap().add_member(new, member(n)).await.unwrap();
+    }
+    let mut written = 0;
+    for jump in [1, -1, 60_000_000_000, -60_000_000_000, YEAR, -YEAR, 10 * YEAR, -10 * YEAR, 0] {
+        for (at, clock) in clocks.iter().enumerate() {
+            // Each jumps at another moment, and one of them the other way.
+            clock.set(Timestamp(20 * YEAR + if at == 1 { -jump } else { jump }));
+            let leader = leader(&managers).await;
+            written += 1;
+            leader.store.propose(vec![create_secret(written, &format!("s{written}"), 5)]).await.unwrap();
+            leader.store.replica().unwrap().linearize().await.unwrap();
+            assert!(leader.store.view().secret(&secret_id(written)).is_some(), "{jump}");
+        }
+    }
+
+    let old = leader(&managers).await;
+    let at = managers.iter().position(|manager| manager.id() == old.id()).unwrap();
+    net.cut(u8::try_from(at + 1).unwrap());
+    clocks[at].set(Timestamp(0)); // its lease would last for ever
+    let new = leader(managers.iter().filter(|manager| manager.id() != old.id())).await;
+    new.store.propose(vec![create_secret(200, "after", 5)]).await.unwrap();
+
+    assert!(old.store.replica().unwrap().linearize().await.is_err(), "it has answered with what is old");
+    net.heal();
+    until(&old.store, |view| view.secret(&secret_id(200)).is_some()).await;
 }

@@ -21,6 +21,8 @@ pub enum ObjectKind {
     Node,
     /// The cluster itself.
     Cluster,
+    /// An operator's certificate.
+    Operator,
 }
 
 impl std::fmt::Display for ObjectKind {
@@ -31,6 +33,7 @@ impl std::fmt::Display for ObjectKind {
             Self::Task => "task",
             Self::Node => "node",
             Self::Cluster => "cluster",
+            Self::Operator => "operator's certificate",
         })
     }
 }
@@ -142,6 +145,14 @@ pub enum Conflict {
     Changed {
         /// Cluster or node.
         kind: ObjectKind,
+    },
+    /// No further certificate of an operator is kept.
+    #[error(
+        "there are {most} certificates of operators already: give them less time (--expiry), so that they are forgotten"
+    )]
+    TooManyOperators {
+        /// So many.
+        most: usize,
     },
     /// The task has a node, or has ended.
     #[error("task {id} cannot be assigned: it is {state:?} already")]

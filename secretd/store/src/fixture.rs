@@ -86,6 +86,7 @@ pub(crate) fn node(n: u8) -> Node {
         message: String::new(),
         address: "127.0.0.1:7377".to_owned(),
         spec_version: Version::default(),
+        certificate: None,
         description: NodeDescription { hostname: format!("host-{n}"), ..NodeDescription::default() },
     }
 }

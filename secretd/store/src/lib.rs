@@ -32,7 +32,7 @@ pub mod store;
 pub mod view;
 pub mod watch;
 
-pub use crate::cluster::{ClusterKeys, ClusterRecord, Founding, JoinSecret, JoinSecretRefusal};
+pub use crate::cluster::{ClusterKeys, ClusterRecord, Founding, JoinSecret, JoinSecretRefusal, Operator};
 pub use crate::conflict::{Conflict, ObjectKind};
 pub use crate::engine::OpenError;
 pub use crate::event::{Change, Event};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secretd_core::node::{Availability, Node, NodeDescription, NodeState};
+use secretd_core::node::{Availability, Node, NodeCertificate, NodeDescription, NodeState};
 use secretd_core::secret::{SealedPayload, SecretSpec, SecretVersion};
 use secretd_core::service::{ServiceSpec, UpdateStatus};
 use secretd_core::task::{Task, TaskState, TaskStatus};
@@ -14,7 +14,7 @@ use secretd_core::time::{Timestamp, Version};
 use secretd_proto::id::{NodeId, SecretId, ServiceId, TaskId};
 use secretd_sealing::secret::KeyBytes;
 
-use crate::cluster::ClusterRecord;
+use crate::cluster::{ClusterRecord, Operator};
 
 /// One change. `meta` of the objects that it carries is ignored: applying sets it.
 #[derive(Debug, Clone)]
@@ -178,6 +178,23 @@ pub enum Op {
         /// What it says.
         description: NodeDescription,
     },
+    /// Records the certificate that a node has shown.
+    SetNodeCertificate {
+        /// Which.
+        id: NodeId,
+        /// What is remembered of it.
+        certificate: NodeCertificate,
+    },
+    /// Records a certificate that was made for an operator. Refused when there are too many that have not expired.
+    PutOperator {
+        /// The certificate.
+        operator: Operator,
+    },
+    /// Takes operators' certificates back. Refused when one of them is not on record.
+    RevokeOperators {
+        /// Their serial numbers.
+        serials: Vec<String>,
+    },
 }
 
 /// Operations that are applied together or not at all, with the time at which they were proposed: applying reads no clock.
@@ -257,6 +274,7 @@ impl Op {
             | Self::UpdateService { .. }
             | Self::CreateTask { .. }
             | Self::AdmitNode { .. }
+            | Self::PutOperator { .. }
             | Self::PutNode { .. } => true,
             Self::RemoveSecret { .. }
             | Self::SetUpdateStatus { .. }
@@ -270,7 +288,9 @@ impl Op {
             | Self::SetNodeRole { .. }
             | Self::RemoveNode { .. }
             | Self::SetNodeStatus { .. }
-            | Self::SetNodeDescription { .. } => false,
+            | Self::SetNodeDescription { .. }
+            | Self::SetNodeCertificate { .. }
+            | Self::RevokeOperators { .. } => false,
         }
     }
 

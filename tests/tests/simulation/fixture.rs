@@ -10,11 +10,14 @@ use secretd_sealing::key::PrivateKey;
 use secretd_sealing::secret::KeyBytes;
 use secretd_store::{ClusterRecord, Founding, Member, Op};
 
+/// What stands for the root certificate.
+pub(crate) const ROOT: [u8; 3] = [1, 2, 3];
+
 /// Founds the cluster on its first manager. Nobody checks certificates here.
 pub(crate) fn found(first: &Member, spec: ClusterSpec) -> Op {
     let founding = Founding {
         sealing: PrivateKey::from_bytes(&[9; 32]),
-        root: vec![1, 2, 3],
+        root: ROOT.to_vec(),
         authority: KeyBytes::new(vec![7; 16]),
         worker: KeyBytes::new(vec![4; 16]),
         manager: KeyBytes::new(vec![5; 16]),
@@ -34,6 +37,7 @@ pub(crate) fn node(member: &Member, manager: bool) -> Node {
         message: String::new(),
         address: member.address.clone(),
         spec_version: Version::default(),
+        certificate: None,
         description: NodeDescription::default(),
     }
 }

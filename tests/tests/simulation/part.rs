@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secretd_agent::{Agent, Deps as AgentDeps, Managers};
-use secretd_ca::NodeRole;
+use secretd_ca::{CertificateDer, Fingerprint, NodeRole, RootDigest};
 use secretd_core::fake::runtime::FakeRuntime;
 use secretd_core::node::NodeDescription;
 use secretd_core::seam::clock::Clock;
 use secretd_core::seam::secret_mount::SecretMount;
+use secretd_core::time::Timestamp;
 use secretd_manager::event::Events;
-use secretd_manager::{Caller, Deps, Links, Manager, Unreached};
+use secretd_manager::{Caller, Deps, Links, Manager, Shown, Unreached};
 use secretd_proto::id::NodeId;
 use secretd_proto::v1;
 use secretd_proto::v1::control_server::ControlServer;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Server};
 
+use crate::fixture::ROOT;
 use crate::mount::Mount;
 use crate::net::{node_of, node_of_address};
 use crate::operator::OUTSIDE;
@@ -74,7 +76,7 @@ async fn receive(door: secretd_manager::door::Door, mut arrived: mpsc::Unbounded
         let role = if from <= managers { NodeRole::Manager } else { NodeRole::Worker };
         let caller = match from {
             OUTSIDE => Caller::Local { uid: 0, pid: None },
-            _ => Caller::Node { id: node_id(from), role, expired: false },
+            _ => Caller::Node { id: node_id(from), role, shown: shown(from), expired: false },
         };
         let door = door.for_caller(caller);
         let router = Server::builder()
@@ -87,12 +89,22 @@ async fn receive(door: secretd_manager::door::Door, mut arrived: mpsc::Unbounded
     }
 }
 
+/// A certificate of the cluster's root, the same for ever.
+fn shown(node: usize) -> Shown {
+    Shown {
+        fingerprint: Fingerprint::from_bytes([u8::try_from(node).unwrap(); 32]),
+        issuer: RootDigest::of(&CertificateDer::from(&ROOT[..])),
+        not_after: Timestamp(i64::MAX),
+    }
+}
+
 #[derive(Debug)]
 struct FromWorker {
     wires: Wires,
     own: usize,
     managers: usize,
     turn: AtomicUsize,
+    certificates: watch::Sender<u64>,
 }
 
 impl Managers for FromWorker {
@@ -103,6 +115,12 @@ impl Managers for FromWorker {
     }
 
     fn told(&self, _: v1::Membership) {}
+
+    fn certificates(&self) -> watch::Receiver<u64> {
+        self.certificates.subscribe()
+    }
+
+    fn outdated(&self) {}
 }
 
 /// Runs the agent of a worker.
@@ -126,7 +144,13 @@ pub(crate) async fn work(
     let (_description, described) = watch::channel(description);
     let deps = AgentDeps {
         node: node_id(own),
-        managers: Arc::new(FromWorker { wires, own, managers, turn: AtomicUsize::new(own) }),
+        managers: Arc::new(FromWorker {
+            wires,
+            own,
+            managers,
+            turn: AtomicUsize::new(own),
+            certificates: watch::Sender::new(1),
+        }),
         description: described,
         runtime: Arc::new(containers),
         secret_mount: Arc::new(mount),

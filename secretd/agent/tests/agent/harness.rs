@@ -256,6 +256,7 @@ impl World {
             node: self.node,
             managers: Arc::new(OneManager(
                 Endpoint::from_static("http://manager").connect_with_connector_lazy(connector),
+                Arc::new(watch::Sender::new(1)),
             )),
             description: self.description.subscribe(),
             runtime: Arc::new(self.runtime.clone()),
@@ -301,7 +302,7 @@ impl World {
 
 /// The one manager there is.
 #[derive(Debug)]
-struct OneManager(Channel);
+struct OneManager(Channel, Arc<watch::Sender<u64>>);
 
 impl Managers for OneManager {
     fn channel(&self, _: Option<&str>) -> Channel {
@@ -309,6 +310,12 @@ impl Managers for OneManager {
     }
 
     fn told(&self, _: v1::Membership) {}
+
+    fn certificates(&self) -> watch::Receiver<u64> {
+        self.1.subscribe()
+    }
+
+    fn outdated(&self) {}
 }
 
 fn description(key: &[u8]) -> NodeDescription {

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use secretd_proto::v1;
 
 use super::{WireError, duration_from_wire, duration_to_wire, known, parse, required};
-use crate::node::{Availability, Cluster, ClusterSpec, Node, NodeDescription, NodeState, SecretsStatus};
-use crate::time::Version;
+use crate::node::{
+    Availability, Cluster, ClusterSpec, Node, NodeCertificate, NodeDescription, NodeState, RetiredRoot, RootRotation,
+    SecretsStatus,
+};
+use crate::time::{Timestamp, Version};
 
 impl From<Node> for v1::Node {
-    /// Whether the node leads is not part of its record: who answers sets it.
+    /// Whether the node leads, and whether its certificate is the newest root's, is not part of its record: who answers
+    /// sets it.
     fn from(node: Node) -> Self {
         let state = match node.state {
             NodeState::Unknown => v1::node::State::Unknown,
@@ -30,6 +34,8 @@ impl From<Node> for v1::Node {
             address: node.address,
             description: Some(node.description.into()),
             spec_version: node.spec_version.0,
+            certificate: node.certificate.map(Into::into),
+            tls_status: v1::node::TlsStatus::Unknown.into(),
         }
     }
 }
@@ -53,8 +59,34 @@ impl TryFrom<v1::Node> for Node {
             address: node.address,
             description: node.description.map(NodeDescription::from).unwrap_or_default(),
             spec_version: Version(node.spec_version),
+            certificate: node.certificate.map(TryInto::try_into).transpose()?,
         })
     }
+}
+
+impl From<NodeCertificate> for v1::NodeCertificate {
+    fn from(certificate: NodeCertificate) -> Self {
+        Self {
+            issuer: certificate.issuer.to_vec(),
+            fingerprint: certificate.fingerprint.to_vec(),
+            not_after_unix_nanos: certificate.not_after.0,
+        }
+    }
+}
+
+impl TryFrom<v1::NodeCertificate> for NodeCertificate {
+    type Error = WireError;
+    fn try_from(certificate: v1::NodeCertificate) -> Result<Self, WireError> {
+        Ok(Self {
+            issuer: digest("issuer", certificate.issuer)?,
+            fingerprint: digest("fingerprint", certificate.fingerprint)?,
+            not_after: Timestamp(certificate.not_after_unix_nanos),
+        })
+    }
+}
+
+fn digest(field: &'static str, bytes: Vec<u8>) -> Result<[u8; 32], WireError> {
+    bytes.try_into().map_err(|_| WireError::new(field, "must have 32 bytes"))
 }
 
 impl From<Availability> for v1::node::Availability {
@@ -149,7 +181,24 @@ impl From<Cluster> for v1::Cluster {
             sealing_key: cluster.sealing_key.to_vec(),
             spec: Some(cluster.spec.into()),
             roots: cluster.roots,
+            rotation: cluster.rotation.map(|rotation| v1::RootRotation {
+                cross: rotation.cross,
+                started_at_unix_nanos: rotation.started_at.0,
+            }),
+            retired: cluster.retired.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<RetiredRoot> for v1::RetiredRoot {
+    fn from(retired: RetiredRoot) -> Self {
+        Self { root: retired.root, cross: retired.cross, retired_at_unix_nanos: retired.retired_at.0 }
+    }
+}
+
+impl From<v1::RetiredRoot> for RetiredRoot {
+    fn from(retired: v1::RetiredRoot) -> Self {
+        Self { root: retired.root, cross: retired.cross, retired_at: Timestamp(retired.retired_at_unix_nanos) }
     }
 }
 
@@ -187,6 +236,11 @@ impl TryFrom<v1::Cluster> for Cluster {
             sealing_key: sealing_key.map_err(|_| WireError::new("sealing_key", "must have 32 bytes"))?,
             spec: cluster.spec.map(TryInto::try_into).transpose()?.unwrap_or_default(),
             roots: cluster.roots,
+            rotation: cluster.rotation.map(|rotation| RootRotation {
+                cross: rotation.cross,
+                started_at: Timestamp(rotation.started_at_unix_nanos),
+            }),
+            retired: cluster.retired.into_iter().map(Into::into).collect(),
         })
     }
 }

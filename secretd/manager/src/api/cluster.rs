@@ -55,7 +55,7 @@ pub(super) async fn update_cluster(
         };
         let expect = secretd_core::time::Version(request.version);
         let cluster = Arc::new(Cluster { spec, ..Cluster::clone(&old.cluster) });
-        let op = Op::UpdateCluster { expect, record: ClusterRecord { cluster, keys } };
+        let op = Op::UpdateCluster { expect, record: ClusterRecord { cluster, keys, ..old.clone() } };
         context.store.propose(vec![op]).await?;
         Ok(unlock_key)
     };

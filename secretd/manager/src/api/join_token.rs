@@ -69,7 +69,7 @@ async fn rotate(
         keys.worker = token.clone();
     }
     let expect = cluster.cluster.meta.version;
-    let new = ClusterRecord { cluster: Arc::clone(&cluster.cluster), keys };
+    let new = ClusterRecord { keys, ..cluster.clone() };
     context.store.propose(vec![Op::UpdateCluster { expect, record: new }]).await?;
     Ok(token)
 }

@@ -19,6 +19,7 @@ use crate::filter::Filters;
 use crate::natural;
 use crate::reference::{Kind, resolve};
 use crate::refusal::Refusal;
+use crate::rotation::digest;
 
 /// How long a demotion is waited for.
 const DEMOTION: Duration = Duration::from_secs(10);
@@ -150,15 +151,26 @@ fn members(context: &Context) -> Vec<MemberStatus> {
     context.store.replica().map(|replica| replica.members()).unwrap_or_default()
 }
 
+/// Whether a node's certificate is of the root that makes certificates at present.
+pub(super) fn tls_status(view: &View, node: &Node) -> v1::node::TlsStatus {
+    let first = view.cluster().and_then(|cluster| cluster.roots.first()).map(|root| digest(root));
+    match (node.certificate, first) {
+        (Some(certificate), Some(first)) if certificate.issuer == *first.as_bytes() => v1::node::TlsStatus::Ready,
+        (Some(_), Some(_)) => v1::node::TlsStatus::NeedsRotation,
+        (None, _) | (_, None) => v1::node::TlsStatus::Unknown,
+    }
+}
+
 /// Nodes as they are shown: what the leader knows of them at this moment is not in their records.
 struct Shown<'a> {
+    view: View,
     members: Vec<MemberStatus>,
     sessions: &'a Sessions,
 }
 
 impl<'a> Shown<'a> {
     fn of(context: &'a Context) -> Self {
-        Self { members: members(context), sessions: &context.sessions }
+        Self { view: context.store.view(), members: members(context), sessions: &context.sessions }
     }
 
     fn all(&self, nodes: Vec<&Arc<Node>>) -> Vec<v1::Node> {
@@ -176,6 +188,7 @@ impl<'a> Shown<'a> {
         v1::Node {
             leader: member.is_some_and(|status| status.leader),
             reachability: reachability.into(),
+            tls_status: tls_status(&self.view, node).into(),
             ..self.at_this_moment(node).into()
         }
     }

@@ -34,9 +34,9 @@ pub(super) async fn get(
     }
     let (id, expect) = (cluster.cluster.id, cluster.cluster.meta.version);
     let outcome = async {
-        let keys = switched(cluster.keys, true)?;
+        let keys = switched(cluster.keys.clone(), true)?;
         let key = keys.unlock.clone().ok_or_else(|| Refusal::new(Code::Internal, "there is no key"))?;
-        let new = ClusterRecord { cluster: cluster.cluster, keys };
+        let new = ClusterRecord { keys, ..cluster };
         context.store.propose(vec![Op::UpdateCluster { expect, record: new }]).await?;
         Ok(key)
     };

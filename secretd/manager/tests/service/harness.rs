@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use secretd_ca::{Authority, NodeRole};
+use secretd_ca::{Authority, CertificateDer, Fingerprint, NodeRole, RootDigest};
 use secretd_core::node::{Availability, ClusterSpec, NodeDescription};
 use secretd_core::seam::clock::Clock;
 use secretd_core::time::Timestamp;
 use secretd_manager::event::Events;
 use secretd_manager::found::{Founder, found};
-use secretd_manager::{Caller, Deps, Links, Manager};
+use secretd_manager::{Caller, Deps, Links, Manager, Shown};
 use secretd_proto::code::{Code, METADATA_KEY};
 use secretd_proto::id::{ClusterId, NodeId, SecretId};
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
@@ -79,7 +79,7 @@ impl World {
             availability: Availability::Active,
         };
         let node = founder.node;
-        let world = Self::on(store, clock, node);
+        let world = Self::on(store, clock, node, authority.digest());
         found(&world.store, cluster, &authority, spec, founder).await.unwrap();
         world
     }
@@ -87,16 +87,18 @@ impl World {
     /// Another manager on the same store, as after a restart.
     pub(crate) fn restarted(self) -> Self {
         let Self { store, node, .. } = self;
-        Self::on(store, Arc::new(PausedClock(Instant::now())), node)
+        let root = store.view().cluster().unwrap().roots[0].clone();
+        Self::on(store, Arc::new(PausedClock(Instant::now())), node, RootDigest::of(&CertificateDer::from(root)))
     }
 
-    fn on(store: Store, clock: Arc<dyn Clock>, node: NodeId) -> Self {
+    fn on(store: Store, clock: Arc<dyn Clock>, node: NodeId, issuer: RootDigest) -> Self {
         let events = Events::new();
         let links = Arc::new(NoLinks);
         let deps = Deps { store: store.clone(), links, clock, events: events.clone() };
         let manager = Manager::start(deps);
         let mut tasks = JoinSet::new();
-        let this_node = Caller::Node { id: node, role: NodeRole::Manager, expired: false };
+        let shown = Shown { fingerprint: Fingerprint::from_bytes([1; 32]), issuer, not_after: Timestamp(i64::MAX) };
+        let this_node = Caller::Node { id: node, role: NodeRole::Manager, shown, expired: false };
         let channel = serve(&manager, this_node, &mut tasks);
         Self { store, events, manager, node, channel, _tasks: tasks }
     }

@@ -18,7 +18,7 @@ impl Transaction {
             return Err(Conflict::AlreadyInitialized);
         }
         let cluster = Arc::new(Cluster { meta: self.meta_created(), ..Cluster::clone(&record.cluster) });
-        self.put(Record::Cluster(ClusterRecord { cluster: Arc::clone(&cluster), keys: record.keys.clone() }));
+        self.put(Record::Cluster(ClusterRecord { cluster: Arc::clone(&cluster), ..record.clone() }));
         self.events.push(Event::ClusterCreated(cluster));
         Ok(())
     }
@@ -32,10 +32,10 @@ impl Transaction {
         Ok(())
     }
 
-    fn replace_cluster(&mut self, old: &ClusterRecord, new: &ClusterRecord) {
+    pub(super) fn replace_cluster(&mut self, old: &ClusterRecord, new: &ClusterRecord) {
         let meta = self.meta_updated(old.cluster.meta);
         let cluster = Arc::new(Cluster { meta, ..Cluster::clone(&new.cluster) });
-        self.put(Record::Cluster(ClusterRecord { cluster: Arc::clone(&cluster), keys: new.keys.clone() }));
+        self.put(Record::Cluster(ClusterRecord { cluster: Arc::clone(&cluster), ..new.clone() }));
         self.events.push(Event::ClusterUpdated { old: Arc::clone(&old.cluster), new: cluster });
     }
 
@@ -58,7 +58,7 @@ impl Transaction {
             } else {
                 keys.worker = token;
             }
-            let new = ClusterRecord { cluster: Arc::clone(&record.cluster), keys };
+            let new = ClusterRecord { keys, ..record.clone() };
             self.replace_cluster(&record, &new);
         }
         self.put_node(node);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secretd_core::node::{Availability, Node, NodeDescription, NodeState};
+use secretd_core::node::{Availability, Node, NodeCertificate, NodeDescription, NodeState};
 use secretd_core::time::Version;
 use secretd_proto::id::NodeId;
 
@@ -34,6 +34,13 @@ impl Transaction {
     pub(super) fn set_node_description(&mut self, id: NodeId, description: &NodeDescription) -> Result<(), Conflict> {
         let old = self.node(id)?;
         let new = Node { description: description.clone(), ..Node::clone(&old) };
+        self.replace_node(&old, new);
+        Ok(())
+    }
+
+    pub(super) fn set_node_certificate(&mut self, id: NodeId, certificate: NodeCertificate) -> Result<(), Conflict> {
+        let old = self.node(id)?;
+        let new = Node { certificate: Some(certificate), ..Node::clone(&old) };
         self.replace_node(&old, new);
         Ok(())
     }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use secretd_core::time::Timestamp;
-use secretd_core::wire::WireError;
+use secretd_core::wire::{WireError, time_from_wire, time_to_wire};
 use secretd_proto::v1;
 use secretd_sealing::key::PrivateKey;
 use secretd_sealing::secret::KeyBytes;
 use zeroize::Zeroizing;
 
 use super::{required, unknown};
-use crate::cluster::{ClusterKeys, ClusterRecord, JoinSecret};
+use crate::cluster::{ClusterKeys, ClusterRecord, JoinSecret, Operator};
 use crate::failure::StorageFailure;
 
 pub(super) fn to_stored(record: &ClusterRecord) -> v1::StoredCluster {
@@ -23,6 +23,7 @@ pub(super) fn to_stored(record: &ClusterRecord) -> v1::StoredCluster {
         manager: Some(join_secret(&keys.manager)),
         unlock_key: keys.unlock.as_ref().map(|key| key.expose().to_vec()).unwrap_or_default(),
         unlock_key_version: keys.unlock_version,
+        operators: record.operators.iter().map(operator).collect(),
     }
 }
 
@@ -38,6 +39,41 @@ pub(super) fn from_stored(stored: v1::StoredCluster) -> Result<ClusterRecord, St
             unlock: (!stored.unlock_key.is_empty()).then(|| key(stored.unlock_key)),
             unlock_version: stored.unlock_key_version,
         },
+        operators: stored.operators.into_iter().map(operator_back).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(super) fn operator(operator: &Operator) -> v1::Operator {
+    operator.clone().into()
+}
+
+impl From<Operator> for v1::Operator {
+    fn from(operator: Operator) -> Self {
+        Self {
+            name: operator.name,
+            admin: operator.admin,
+            serial: operator.serial,
+            fingerprint: operator.fingerprint.to_vec(),
+            issuer: operator.issuer.to_vec(),
+            issued_at: Some(time_to_wire(operator.issued_at)),
+            expires_at: Some(time_to_wire(operator.expires_at)),
+            revoked_at: operator.revoked_at.map(time_to_wire),
+        }
+    }
+}
+
+pub(super) fn operator_back(stored: v1::Operator) -> Result<Operator, StorageFailure> {
+    let digest =
+        |field, bytes: Vec<u8>| bytes.try_into().map_err(|_| unknown(WireError::new(field, "must have 32 bytes")));
+    Ok(Operator {
+        name: stored.name,
+        admin: stored.admin,
+        serial: stored.serial,
+        fingerprint: digest("fingerprint", stored.fingerprint)?,
+        issuer: digest("issuer", stored.issuer)?,
+        issued_at: time_from_wire(stored.issued_at),
+        expires_at: time_from_wire(stored.expires_at),
+        revoked_at: stored.revoked_at.map(|at| time_from_wire(Some(at))),
     })
 }
 

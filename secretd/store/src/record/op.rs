@@ -39,6 +39,14 @@ fn stored(op: &Op) -> Stored {
         }),
         Op::SetNodeRole { id, manager } => Stored::SetNodeRole(v1::SetNodeRoleOp { id: id.to_string(), manager }),
         Op::RemoveNode { id } => Stored::RemoveNode(v1::RemoveNodeOp { id: id.to_string() }),
+        Op::SetNodeCertificate { id, certificate } => Stored::SetNodeCertificate(v1::SetNodeCertificateOp {
+            id: id.to_string(),
+            certificate: Some(certificate.into()),
+        }),
+        Op::PutOperator { operator } => {
+            Stored::PutOperator(v1::PutOperatorOp { operator: Some(cluster::operator(&operator)) })
+        }
+        Op::RevokeOperators { serials } => Stored::RevokeOperators(v1::RevokeOperatorsOp { serials }),
         Op::CreateSecret { id, spec, length, payload } => Stored::CreateSecret(v1::CreateSecretOp {
             id: id.to_string(),
             spec: Some(spec.into()),
@@ -118,6 +126,9 @@ pub(super) fn from_stored(stored: v1::StoredOp) -> Result<Op, StorageFailure> {
         },
         Stored::SetNodeRole(op) => Op::SetNodeRole { id: parse("id", &op.id)?, manager: op.manager },
         Stored::RemoveNode(op) => Op::RemoveNode { id: parse("id", &op.id)? },
+        Stored::SetNodeCertificate(op) => set_node_certificate(op)?,
+        Stored::PutOperator(op) => put_operator(op)?,
+        Stored::RevokeOperators(op) => Op::RevokeOperators { serials: op.serials },
         Stored::CreateSecret(op) => Op::CreateSecret {
             id: parse("id", &op.id)?,
             spec: required("spec", op.spec)?.try_into().map_err(unknown)?,
@@ -169,6 +180,15 @@ pub(super) fn from_stored(stored: v1::StoredOp) -> Result<Op, StorageFailure> {
             description: required("description", op.description)?.into(),
         },
     })
+}
+
+fn set_node_certificate(op: v1::SetNodeCertificateOp) -> Result<Op, StorageFailure> {
+    let certificate = required("certificate", op.certificate)?.try_into().map_err(unknown)?;
+    Ok(Op::SetNodeCertificate { id: parse("id", &op.id)?, certificate })
+}
+
+fn put_operator(op: v1::PutOperatorOp) -> Result<Op, StorageFailure> {
+    Ok(Op::PutOperator { operator: cluster::operator_back(required("operator", op.operator)?)? })
 }
 
 fn node_state(state: NodeState) -> v1::node::State {

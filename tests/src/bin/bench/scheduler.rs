@@ -76,6 +76,7 @@ fn node(number: u32) -> Arc<Node> {
         message: String::new(),
         address: String::new(),
         spec_version: Version::default(),
+        certificate: None,
         description: NodeDescription {
             hostname: format!("host{number}"),
             nano_cpus: 4_000_000_000,
