@@ -154,9 +154,12 @@ impl Door {
         authorize(path, caller, &self.store.view(), |node| self.takes_part(node))
     }
 
+    /// Whether raft listens to a node that shows a manager's certificate. A manager that knows of no leader may be behind,
+    /// and the leader may be one that was added since: it believes the certificate of a node that it has not heard of.
     fn takes_part(&self, node: &NodeId) -> bool {
-        let members = self.store.replica().map(|replica| replica.members()).unwrap_or_default();
-        members.iter().any(|status| status.member.node == *node)
+        let Some(replica) = self.store.replica() else { return false };
+        let may_be_behind = || replica.leadership().leader.is_none() && self.store.view().node(node).is_none();
+        replica.members().iter().any(|status| status.member.node == *node) || may_be_behind()
     }
 
     /// A manager that does not lead may not have heard of a new node or operator yet: the leader knows.

@@ -149,10 +149,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.recent.clear();
-        let mut writes = self.shared.garbage_writes(log_id.index).map_err(read_error)?;
-        writes.put(Key::PURGED, record::encode_log_id(log_id));
-        writes.delete_all(Key::log(0), Key::log(log_id.index));
-        self.shared.commit(writes).map_err(|failure| StorageIOError::write_logs(any_error(failure)).into())
+        self.shared.purge(log_id).map_err(|failure| StorageIOError::write_logs(any_error(failure)).into())
     }
 }
 

@@ -45,11 +45,13 @@ impl StateMachine {
             Ok(Scan::Next)
         })?;
         shared.publisher.replace(View::new(state));
+        shared.set_applied(applied.log_id);
         Ok(Self { shared, last_applied: applied.log_id, membership: applied.membership, snapshot: None })
     }
 
     fn apply_entry(&mut self, entry: Entry) -> Outcomes {
         self.last_applied = Some(entry.log_id);
+        self.shared.set_applied(self.last_applied);
         match entry.payload {
             EntryPayload::Blank => Outcomes::default(),
             EntryPayload::Membership(membership) => {
@@ -113,7 +115,8 @@ impl StateMachine {
     fn install(&mut self, meta: &SnapshotMeta, snapshot: &StateSnapshot) -> Result<(), Arc<StorageFailure>> {
         self.copy_payloads(snapshot)?;
         let last = meta.last_log_id.map_or(0, |log_id| log_id.index);
-        let mut writes = self.drop_other_payloads(last, snapshot)?;
+        let mut writes = self.shared.delayed_purge(last)?;
+        writes.append(self.drop_other_payloads(last, snapshot)?);
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         writes.delete_all(Key::state_first(), Key::state_last());
@@ -124,6 +127,7 @@ impl StateMachine {
         self.shared.publisher.replace(view.clone());
         writes.put(Key::APPLIED, self.applied_record());
         self.shared.commit(writes)?;
+        self.shared.set_applied(self.last_applied);
         let installed = StateSnapshot { view: Arc::new(view), source: Arc::clone(&self.shared.engine) };
         self.shared.pins.add(&installed);
         self.snapshot = Some(Snapshot { meta: meta.clone(), snapshot: Box::new(installed) });

@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use crate::engine::{Engine, Key, Writes};
 use crate::failure::StorageFailure;
 use crate::op::PayloadRef;
+use crate::raft::config::LogId;
 use crate::raft::snapshot::{Pins, StateSnapshot};
+use crate::record::encode_log_id;
 use crate::watch::Publisher;
 
 /// Records of the state that wait at most: a commit without them touches about half as many pages of the file, and after
@@ -27,13 +29,53 @@ pub(crate) struct Shared {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) pins: Pins,
     staged: Mutex<BTreeMap<Key, Option<Vec<u8>>>>,
+    /// Up to which entry the state has come.
+    applied: AtomicU64,
+    /// Entries that raft does without once the snapshot is installed that it has been given.
+    purge: Mutex<Option<LogId>>,
     /// How often entries that another leader did not have were taken back.
     truncations: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Self {
-        Self { engine, publisher, pins: Pins::default(), staged: Mutex::default(), truncations: AtomicU64::new(0) }
+        Self {
+            engine,
+            publisher,
+            pins: Pins::default(),
+            staged: Mutex::default(),
+            applied: AtomicU64::new(0),
+            purge: Mutex::default(),
+            truncations: AtomicU64::new(0),
+        }
+    }
+
+    /// The state has come up to this entry.
+    pub(crate) fn set_applied(&self, last: Option<LogId>) {
+        self.applied.store(last.map_or(0, |log_id| log_id.index), Ordering::Relaxed);
+    }
+
+    /// Deletes entries up to `last` from the log. Those that the state does not have yet wait for the snapshot that has
+    /// them: raft asks for both at once, and a log without them, and without it, could never be opened again.
+    pub(crate) fn purge(&self, last: LogId) -> Result<(), Arc<StorageFailure>> {
+        if last.index > self.applied.load(Ordering::Relaxed) {
+            *self.purge.lock() = Some(last);
+            return Ok(());
+        }
+        self.commit(self.purge_writes(last)?)
+    }
+
+    /// What is to be deleted with the installation of a snapshot up to `last`.
+    pub(crate) fn delayed_purge(&self, last: u64) -> Result<Writes, StorageFailure> {
+        let delayed = self.purge.lock().take_if(|purge| purge.index <= last);
+        delayed.map_or_else(|| Ok(Writes::default()), |purge| self.purge_writes(purge))
+    }
+
+    fn purge_writes(&self, last: LogId) -> Result<Writes, StorageFailure> {
+        let mut writes = self.garbage_writes(last.index)?;
+        writes.put(Key::PURGED, encode_log_id(last));
+        writes.delete_all(Key::log(0), Key::log(last.index));
+        Ok(writes)
     }
 
     /// How often the end of the log was taken back. Read and written on the store's thread.
@@ -86,7 +128,7 @@ impl Shared {
 
     /// Deletes the payloads of log entries up to `last` that no state and no snapshot refers to, as far as a commit has
     /// noted them.
-    pub(crate) fn garbage_writes(&self, last: u64) -> Result<Writes, StorageFailure> {
+    fn garbage_writes(&self, last: u64) -> Result<Writes, StorageFailure> {
         let mut writes = Writes::default();
         let garbage = self.engine.keys(&Key::garbage(PayloadRef::FIRST), &Key::garbage(PayloadRef::last_of(last)))?;
         if garbage.is_empty() {
