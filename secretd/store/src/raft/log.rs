@@ -61,7 +61,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
-        let Some((first, last)) = inclusive(&range) else { return Ok(Vec::new()) };
+        let Some((first, last)) = kept(&self.shared, &range) else { return Ok(Vec::new()) };
         if let Some(entries) = self.take_recent(first, last) {
             return Ok(entries);
         }
@@ -74,7 +74,7 @@ impl RaftLogReader<TypeConfig> for WholeLog {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
-        let Some((first, last)) = inclusive(&range) else { return Ok(Vec::new()) };
+        let Some((first, last)) = kept(&self.shared, &range) else { return Ok(Vec::new()) };
         whole_entries(&self.shared, first, last, usize::MAX).map_err(read_error)
     }
 
@@ -88,8 +88,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = WholeLog;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
-        let last_purged_log_id = log_id_at(&self.shared, &Key::PURGED).map_err(read_error)?;
-        let last_log_id = self.last_log_id().map_err(read_error)?.or(last_purged_log_id);
+        let purged = log_id_at(&self.shared, &Key::PURGED).map_err(read_error)?;
+        let last_purged_log_id = self.shared.waiting_purge().or(purged);
+        let last_log_id = self.last_log_id().map_err(read_error)?.max(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 
@@ -217,6 +218,13 @@ fn join_payloads(shared: &Shared, entry: &mut Entry) -> Result<usize, StorageFai
         payload.join(Arc::new(decode_payload(bytes)?));
     }
     Ok(size)
+}
+
+/// The first and the last index of a range, without what raft has had deleted; `None` when it is empty.
+fn kept(shared: &Shared, range: &impl RangeBounds<u64>) -> Option<(u64, u64)> {
+    let (first, last) = inclusive(range)?;
+    let first = shared.waiting_purge().map_or(first, |purge| first.max(purge.index + 1));
+    (first <= last).then_some((first, last))
 }
 
 /// The first and the last index of a range; `None` when it is empty.

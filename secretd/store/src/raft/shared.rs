@@ -65,6 +65,11 @@ impl Shared {
         self.commit(self.purge_writes(last)?)
     }
 
+    /// The last entry that is to be deleted with the installation of a snapshot: raft takes it for deleted.
+    pub(crate) fn waiting_purge(&self) -> Option<LogId> {
+        *self.purge.lock()
+    }
+
     /// What is to be deleted with the installation of a snapshot up to `last`.
     pub(crate) fn delayed_purge(&self, last: u64) -> Result<Writes, StorageFailure> {
         let delayed = self.purge.lock().take_if(|purge| purge.index <= last);
