@@ -130,28 +130,37 @@ pub fn check(operations: &[Operation]) -> Result<(), NotLinearizable> {
     let mut furthest = first.clone();
     let mut tried: HashSet<(Done, State)> = HashSet::new();
     let mut open = vec![(first, None)];
-    while let Some((done, state)) = open.pop() {
-        // What was answered before another was called comes before it.
-        let rest = || sorted.iter().enumerate().filter(|(at, _)| !done.has(*at));
-        let limit = rest().map(|(_, operation)| operation.end).min().unwrap_or(u64::MAX);
-        if limit == u64::MAX {
+    while let Some((mut done, state)) = open.pop() {
+        let candidates = loop {
+            let candidates = candidates(&sorted, &done);
+            // What leaves everything as it is may as well happen now.
+            let idle = |at: &&usize| sorted.get(**at).is_some_and(|one| one.apply(state) == Some(state));
+            let Some(&at) = candidates.iter().find(idle) else { break candidates };
+            done = done.with(at);
+        };
+        let rest = sorted.iter().enumerate().filter(|(at, _)| !done.has(*at));
+        if rest.map(|(_, operation)| operation.end).all(|end| end == u64::MAX) {
             return Ok(()); // everything that was answered has its place
         }
         if done.count() > furthest.count() {
             furthest = done.clone();
         }
         // The last is looked at first: the one that was called first is put at the end.
-        let mut next: Vec<(Done, State)> = rest()
-            .take_while(|(_, operation)| operation.start < limit)
-            .filter_map(|(at, operation)| Some((done.with(at), operation.apply(state)?)))
-            .collect();
-        next.reverse();
+        let after = |at: &usize| Some((done.with(*at), sorted.get(*at)?.apply(state)?));
+        let next: Vec<(Done, State)> = candidates.iter().rev().filter_map(after).collect();
         open.extend(next.into_iter().filter(|place| tried.insert(place.clone())));
         if tried.len() > STEPS {
             return Err(NotLinearizable::Undecided(STEPS));
         }
     }
     Err(NotLinearizable::Violation(around(&sorted, &furthest)))
+}
+
+/// Those that may come next: what was answered before another was called comes before it.
+fn candidates(sorted: &[Operation], done: &Done) -> Vec<usize> {
+    let rest = || sorted.iter().enumerate().filter(|(at, _)| !done.has(*at));
+    let limit = rest().map(|(_, operation)| operation.end).min().unwrap_or(u64::MAX);
+    rest().take_while(|(_, operation)| operation.start < limit).map(|(at, _)| at).collect()
 }
 
 /// The operations where no order was found, and some before them.
