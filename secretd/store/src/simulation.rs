@@ -14,6 +14,7 @@ use secretd_sealing::at_rest::Sealer;
 pub use crate::engine::disk::DiskFile;
 pub use crate::ground::{LogLength, Threads, Work};
 
+pub use crate::engine::simulated::SealedRecord;
 use crate::engine::simulated::Simulated;
 use crate::engine::{Engine, Key, OpenError, Scan};
 use crate::failure::StorageFailure;
@@ -217,7 +218,7 @@ impl Inspection {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub fn sealed_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageFailure> {
+    pub fn sealed_records(&self) -> Result<Vec<SealedRecord>, StorageFailure> {
         self.engine.sealed_records()
     }
 }

@@ -201,13 +201,13 @@ impl Inner {
             let broken = Packet { from: *to, to: *from, what: What::Break(reply) };
             return self.schedule(GIVEN_UP, broken);
         }
-        if self.rng.chance(twice) {
-            if let What::Ask(call, reply) = &packet.what {
-                let what = What::Ask(call.clone(), reply.clone());
-                let again = Packet { from: packet.from, to: packet.to, what };
-                let later = self.rng.between(0, 100);
-                self.schedule(delay + later, again);
-            }
+        if self.rng.chance(twice)
+            && let What::Ask(call, reply) = &packet.what
+        {
+            let what = What::Ask(call.clone(), reply.clone());
+            let again = Packet { from: packet.from, to: packet.to, what };
+            let later = self.rng.between(0, 100);
+            self.schedule(delay + later, again);
         }
         self.schedule(delay, packet);
     }

@@ -86,9 +86,12 @@ impl StorageBackend for Records {
     }
 }
 
+/// A key, and what it is sealed to.
+pub type SealedRecord = (Vec<u8>, Vec<u8>);
+
 impl Engine {
     /// Every record as it is on the disk: sealed.
-    pub(crate) fn sealed_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageFailure> {
+    pub(crate) fn sealed_records(&self) -> Result<Vec<SealedRecord>, StorageFailure> {
         let records = self.read(|table| {
             let records = table.iter().map_err(failure("scan records"))?;
             let sealed = records.map(|record| {

@@ -21,7 +21,7 @@ use super::contents::{self, Contents};
 use super::snapshot::StateSnapshot;
 use super::stream::ReceiveError;
 use crate::cluster::ClusterRecord;
-use crate::engine::disk::Files;
+use crate::engine::disk::{Disk, Files};
 use crate::engine::{Key, OpenError, Writes};
 use crate::failure::StorageFailure;
 use crate::peers::Member;
@@ -156,7 +156,7 @@ impl Restore {
     /// # Errors
     /// When the store cannot be made.
     pub fn begin(directory: Utf8PathBuf, sealer: Sealer, secret: BackupSecret) -> Result<Self, BackupError> {
-        let contents = Contents::begin(Arc::new(Files), &directory, sealer)?;
+        let contents = Contents::begin(&(Arc::new(Files) as Arc<dyn Disk>), &directory, sealer)?;
         let (open, read) = (Some(BackupOpen::new(secret)), Zeroizing::default());
         Ok(Self { directory, open, read, header: None, contents: Some(contents), ended: false })
     }

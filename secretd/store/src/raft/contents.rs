@@ -63,10 +63,10 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// Begins anew in `directory`.
-    pub(crate) fn begin(disk: Arc<dyn Disk>, directory: &Utf8PathBuf, sealer: Sealer) -> Result<Self, ReceiveError> {
-        remove(&*disk, directory);
-        let opened = Engine::open_in(Arc::clone(&disk), directory, sealer);
-        let engine = Arc::new(opened.inspect_err(|_| remove(&*disk, directory))?);
+    pub(crate) fn begin(disk: &Arc<dyn Disk>, directory: &Utf8PathBuf, sealer: Sealer) -> Result<Self, ReceiveError> {
+        remove(&**disk, directory);
+        let opened = Engine::open_in(Arc::clone(disk), directory, sealer);
+        let engine = Arc::new(opened.inspect_err(|_| remove(&**disk, directory))?);
         Ok(Self { engine, state: State::default(), bytes: 0, writes: Writes::default(), size: 0 })
     }
 

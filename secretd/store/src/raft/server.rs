@@ -108,7 +108,7 @@ impl RaftServer {
         let (engine, directory, member) = (Arc::clone(&self.engine), self.incoming.clone(), self.member);
         let receive = async move {
             let first = chunks.recv().await.ok_or(ReceiveError::BrokenOff)?;
-            let mut incoming = Incoming::begin(engine.disk(), directory, engine.sealer(), member, first)?;
+            let mut incoming = Incoming::begin(&engine.disk(), directory, engine.sealer(), member, first)?;
             loop {
                 let chunk = chunks.recv().await.ok_or(ReceiveError::BrokenOff)?;
                 if incoming.take(chunk)? {

@@ -109,7 +109,7 @@ impl Drop for Incoming {
 impl Incoming {
     /// Begins with the first chunk.
     pub(crate) fn begin(
-        disk: Arc<dyn Disk>,
+        disk: &Arc<dyn Disk>,
         directory: Utf8PathBuf,
         sealer: Sealer,
         member: u64,

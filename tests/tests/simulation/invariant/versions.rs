@@ -21,10 +21,10 @@ impl Invariant for Versions {
     fn check(&mut self, sight: &Sight<'_>) -> Result<(), String> {
         for node in sight.nodes {
             let now = (node.life, node.view.version());
-            if let Some((life, version)) = self.shown.insert(node.index, now).filter(|before| before.0 == now.0) {
-                if version > now.1 {
-                    return Err(format!("node {} went from {version:?} to {:?} in life {life}", node.index, now.1));
-                }
+            if let Some((life, version)) = self.shown.insert(node.index, now).filter(|before| before.0 == now.0)
+                && version > now.1
+            {
+                return Err(format!("node {} went from {version:?} to {:?} in life {life}", node.index, now.1));
             }
         }
         for news in sight.news {
