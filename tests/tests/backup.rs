@@ -57,7 +57,8 @@ fn cluster_that_is_lost_comes_back_from_one_file() -> Result<()> {
     })?;
     let task = node.ok(&["service", "ps", "app", "-f", "desired-state=running", "-q"])?;
     let task = task.lines().next().context("no task")?;
-    ensure!(node.ok(&["exec", task, "cat", "/run/secrets/psql-pw"])? == "hunter2-backed-up");
+    // Its node may be on its way back to the manager still.
+    until_shown(node, &["exec", task, "cat", "/run/secrets/psql-pw"], |value| value == "hunter2-backed-up")?;
     let large = node.sctl(&["exec", task, "cat", "/run/secrets/large"], b"")?;
     ensure!(large.stdout == payload, "the large secret is another");
     ensure!(!node.log().contains(&key), "the key is in the log");
