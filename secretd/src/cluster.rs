@@ -1,13 +1,15 @@
 //! This node's part in a cluster: how it founds one, joins one, is promoted and demoted in it, and leaves it.
 //!
 //! Reading order: [`local`] (what operators ask of the node), [`lifecycle`] (the one place that changes what the node is),
-//! with [`founding`], [`joining`], [`leaving`], [`alone`] and [`keys`]; [`membership`] (what is remembered), [`manager_part`] (what runs on a
+//! with [`founding`], [`joining`], [`leaving`], [`alone`], [`keys`] and [`data_key`]; [`rollback`] (a store
+//! that went back); [`membership`] and [`memory`] (what is remembered), [`manager_part`] (what runs on a
 //! manager); [`credentials`], [`links`] with [`peers`], [`listener`] and [`pipe`] (connections); [`managers`] (the
 //! agent's way to them); [`slot`] with [`refusals`] (the control API of a node that may be no manager).
 
 mod address;
 mod alone;
 mod credentials;
+mod data_key;
 mod founding;
 mod joining;
 pub(crate) mod keys;
@@ -19,10 +21,12 @@ pub(crate) mod local;
 mod manager_part;
 mod managers;
 mod membership;
+mod memory;
 mod peers;
 mod pipe;
 pub(crate) mod refusals;
 mod renewal;
 mod restoring;
+mod rollback;
 pub(crate) mod slot;
 pub(crate) mod status;

@@ -79,6 +79,8 @@ pub struct NodeDescription {
     pub secrets: SecretsStatus,
     /// `v1`, `v2` or `hybrid`.
     pub cgroup: String,
+    /// Why it is not what it is to be; empty when all is well.
+    pub fault: String,
 }
 
 /// How a node protects secrets.
@@ -100,6 +102,10 @@ pub struct SecretsStatus {
     pub kek: String,
     /// Managers: whether a stolen disk is useless.
     pub kek_secure: bool,
+    /// When the key was made that seals the node's records, in seconds since 1970.
+    pub data_key_made_at: i64,
+    /// Whether records are left that are sealed under an older one.
+    pub data_key_resealing: bool,
 }
 
 /// The cluster's own record.
@@ -116,6 +122,9 @@ pub struct Cluster {
     /// Root certificates that count (X.509, DER). The first one's key makes certificates; there is another while the
     /// authority changes.
     pub roots: Vec<Vec<u8>>,
+    /// Higher after a restore, or after one manager went on alone: both go back on purpose, and what nodes knew of a lower
+    /// epoch counts no more.
+    pub epoch: u64,
 }
 
 /// What operators can change of a cluster.

@@ -11,7 +11,7 @@ use secretd_proto::code::LEADER_KEY;
 use secretd_proto::v1;
 use secretd_proto::v1::raft_client::RaftClient;
 use secretd_sealing::at_rest::Sealer;
-use secretd_store::Store;
+use secretd_store::{RolledBack, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -38,6 +38,8 @@ pub(crate) struct ManagerPart {
     pub(crate) joined: watch::Receiver<Joined>,
     /// Autolock, and the number of the unlock key.
     pub(crate) locks: watch::Receiver<(bool, u64)>,
+    /// Told when other managers have found out that the store went back.
+    pub(crate) rolled_back: Option<watch::Receiver<Option<RolledBack>>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     joining: Option<AbortHandle>,
@@ -82,7 +84,8 @@ impl ManagerPart {
         let (_, joined) = watch::channel(Joined::Yes);
         let (told, locks) = watch::channel((false, 0));
         tasks.spawn(watch_autolock(store.clone(), told));
-        Ok(Self { store, manager, own, joined, locks, stop, tasks, joining: None })
+        let rolled_back = store.replica().map(secretd_store::Replica::rolled_back);
+        Ok(Self { store, manager, own, joined, locks, rolled_back, stop, tasks, joining: None })
     }
 
     /// Whether raft counts this manager among its members.

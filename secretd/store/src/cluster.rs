@@ -22,8 +22,8 @@ impl ClusterRecord {
     /// count for ever.
     pub fn new(id: ClusterId, spec: ClusterSpec, founding: Founding) -> Self {
         let Founding { sealing, root, authority, worker, manager } = founding;
-        let cluster =
-            Cluster { id, meta: Meta::default(), sealing_key: sealing.public().to_bytes(), spec, roots: vec![root] };
+        let sealing_key = sealing.public().to_bytes();
+        let cluster = Cluster { id, meta: Meta::default(), sealing_key, spec, roots: vec![root], epoch: 0 };
         let join = |secret| JoinSecret { secret: Arc::new(secret), expires_at: None, uses_left: None };
         let keys = ClusterKeys {
             sealing: Arc::new(sealing),
@@ -34,6 +34,15 @@ impl ClusterRecord {
             unlock_version: 0,
         };
         Self { cluster: Arc::new(cluster), keys }
+    }
+
+    /// The same cluster, of which nodes forget how far it had come: it goes back on purpose, at `now`. Two restores of one
+    /// backup are two epochs.
+    #[must_use]
+    pub fn in_new_epoch(&self, now: Timestamp) -> Self {
+        let milliseconds = u64::try_from(now.0 / 1_000_000).unwrap_or_default();
+        let epoch = milliseconds.max(self.cluster.epoch + 1);
+        Self { cluster: Arc::new(Cluster { epoch, ..Cluster::clone(&self.cluster) }), keys: self.keys.clone() }
     }
 }
 

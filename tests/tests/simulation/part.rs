@@ -1,8 +1,10 @@
 //! What runs on a node beside its store: the real manager, or the real agent.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use secretd_agent::{Agent, Deps as AgentDeps, Managers};
 use secretd_ca::NodeRole;
 use secretd_core::fake::runtime::FakeRuntime;
@@ -93,6 +95,7 @@ struct FromWorker {
     own: usize,
     managers: usize,
     turn: AtomicUsize,
+    seen: Mutex<v1::StoredSeen>,
 }
 
 impl Managers for FromWorker {
@@ -102,7 +105,23 @@ impl Managers for FromWorker {
         self.wires.channel(self.own, to, std::convert::identity)
     }
 
+    fn led_anew(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+
     fn told(&self, _: v1::Membership) {}
+
+    fn recall(&self) -> v1::StoredSeen {
+        self.seen.lock().clone()
+    }
+
+    fn keep(&self, seen: &v1::StoredSeen) {
+        self.seen.lock().clone_from(seen);
+    }
+
+    fn doubt(&self, why: &str) {
+        panic!("nothing that was acknowledged goes back: {why}");
+    }
 }
 
 /// Runs the agent of a worker.
@@ -126,7 +145,7 @@ pub(crate) async fn work(
     let (_description, described) = watch::channel(description);
     let deps = AgentDeps {
         node: node_id(own),
-        managers: Arc::new(FromWorker { wires, own, managers, turn: AtomicUsize::new(own) }),
+        managers: Arc::new(FromWorker { wires, own, managers, turn: AtomicUsize::new(own), seen: Mutex::default() }),
         description: described,
         runtime: Arc::new(containers),
         secret_mount: Arc::new(mount),

@@ -90,6 +90,7 @@ impl From<NodeDescription> for v1::NodeDescription {
             engine_labels: node.engine_labels.into_iter().collect(),
             secrets: Some(node.secrets.into()),
             cgroup: node.cgroup,
+            fault: node.fault,
         }
     }
 }
@@ -107,6 +108,7 @@ impl From<v1::NodeDescription> for NodeDescription {
             engine_labels: BTreeMap::from_iter(node.engine_labels),
             secrets: node.secrets.map(SecretsStatus::from).unwrap_or_default(),
             cgroup: node.cgroup,
+            fault: node.fault,
         }
     }
 }
@@ -122,6 +124,8 @@ impl From<SecretsStatus> for v1::SecretsStatus {
             weaknesses: status.weaknesses,
             kek: status.kek,
             kek_secure: status.kek_secure,
+            data_key_made_at: status.data_key_made_at,
+            data_key_resealing: status.data_key_resealing,
         }
     }
 }
@@ -137,6 +141,8 @@ impl From<v1::SecretsStatus> for SecretsStatus {
             weaknesses: status.weaknesses,
             kek: status.kek,
             kek_secure: status.kek_secure,
+            data_key_made_at: status.data_key_made_at,
+            data_key_resealing: status.data_key_resealing,
         }
     }
 }
@@ -149,6 +155,7 @@ impl From<Cluster> for v1::Cluster {
             sealing_key: cluster.sealing_key.to_vec(),
             spec: Some(cluster.spec.into()),
             roots: cluster.roots,
+            epoch: cluster.epoch,
         }
     }
 }
@@ -187,6 +194,7 @@ impl TryFrom<v1::Cluster> for Cluster {
             sealing_key: sealing_key.map_err(|_| WireError::new("sealing_key", "must have 32 bytes"))?,
             spec: cluster.spec.map(TryInto::try_into).transpose()?.unwrap_or_default(),
             roots: cluster.roots,
+            epoch: cluster.epoch,
         })
     }
 }

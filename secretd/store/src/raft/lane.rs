@@ -62,7 +62,7 @@ struct UnderWay {
 /// A member that has forgotten what it had acknowledged.
 #[derive(Debug, thiserror::Error)]
 #[error("manager {0} has lost entries of its log that it had acknowledged: was its data directory rolled back?")]
-pub(crate) struct RolledBack(Member);
+pub(crate) struct LostEntries(Member);
 
 /// All lanes in use.
 #[derive(Debug, Default)]
@@ -117,6 +117,7 @@ impl Lane {
         let request = message::append_request(self.target, &request);
         if is_sign_of_life {
             let (network, member) = (self.network.clone(), self.member.clone());
+            let request = network.shown(self.target, request);
             let signs = async move {
                 let _ = timeout(LONGEST_WRITE, signs_of_life(&*network.peers, &member, &request)).await;
             };
@@ -171,11 +172,8 @@ impl Lane {
     fn spawn(&self, request: v1::AppendRequest) -> JoinHandle<Answer> {
         let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
         self.network.runtime.spawn(async move {
-            let answer = deliver(&*network.peers, &member, request).await;
-            if answer.is_ok() {
-                network.reach.answered(target);
-            }
-            answer.and_then(|answer| message::append_answer(answer).map_err(not_understood))
+            let answer = network.append(target, &member, request).await?;
+            message::append_answer(answer).map_err(not_understood)
         })
     }
 
@@ -185,13 +183,13 @@ impl Lane {
         previous: Option<LogId>,
         last: Option<LogId>,
         answer: &AppendEntriesResponse<u64>,
-    ) -> Result<(), RolledBack> {
+    ) -> Result<(), LostEntries> {
         let mut state = self.state.lock();
         match answer {
             AppendEntriesResponse::Success => state.matched = state.matched.max(last),
             AppendEntriesResponse::PartialSuccess(up_to) => state.matched = state.matched.max(*up_to),
             AppendEntriesResponse::Conflict if previous <= state.matched => {
-                return Err(RolledBack(self.member.clone()));
+                return Err(LostEntries(self.member.clone()));
             }
             AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
         }
@@ -204,7 +202,11 @@ pub(super) fn not_understood(error: impl std::fmt::Display) -> PeerError {
 }
 
 /// Makes one call, with signs of life next to it while it takes long.
-async fn deliver(peers: &dyn Peers, to: &Member, request: v1::AppendRequest) -> Result<v1::AppendResponse, PeerError> {
+pub(super) async fn deliver(
+    peers: &dyn Peers,
+    to: &Member,
+    request: v1::AppendRequest,
+) -> Result<v1::AppendResponse, PeerError> {
     let is_sign_of_life = request.entries.is_empty();
     let sign_of_life = without_entries(&request);
     let call = timeout(LONGEST_CALL, peers.append(to, request));
@@ -230,12 +232,14 @@ async fn signs_of_life(peers: &dyn Peers, to: &Member, sign: &v1::AppendRequest)
 }
 
 /// What a message has besides entries.
-fn without_entries(request: &v1::AppendRequest) -> v1::AppendRequest {
+pub(super) fn without_entries(request: &v1::AppendRequest) -> v1::AppendRequest {
     v1::AppendRequest {
         to: request.to,
         vote: request.vote,
         previous: request.previous,
         entries: Vec::new(),
         committed: request.committed,
+        standing: request.standing,
+        witnessed: Vec::new(),
     }
 }

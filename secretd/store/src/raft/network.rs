@@ -19,6 +19,7 @@ use super::lane::{Lane, Lanes, not_understood};
 use super::message;
 use super::reach::Reach;
 use super::stream;
+use super::witness::Witness;
 use crate::ground::Threads;
 use crate::peers::{Member, PeerError, Peers};
 
@@ -34,6 +35,7 @@ pub(crate) struct Network {
     pub(crate) threads: Arc<dyn Threads>,
     pub(crate) reach: Arc<Reach>,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) witness: Arc<Witness>,
 }
 
 /// The connection to one member.
@@ -112,8 +114,7 @@ impl RaftNetwork<TypeConfig> for Connection {
         let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
         let request = message::vote_request(self.target, &request);
         let call = self.network.runtime.spawn(async move {
-            let answer = network.peers.vote(&member, request).await?;
-            network.reach.answered(target);
+            let answer = network.vote(target, &member, request).await?;
             message::vote_answer(answer).map_err(not_understood)
         });
         joined(call.await)
@@ -126,9 +127,13 @@ impl RaftNetwork<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        let (network, member) = (self.network.clone(), self.member.clone());
-        let chunks = stream::send(&self.network, self.target, &vote, snapshot);
-        let mut call = self.network.runtime.spawn(async move { network.peers.install_snapshot(&member, chunks).await });
+        let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
+        let chunks = stream::send(&self.network, &vote, target, snapshot);
+        let mut call = self.network.runtime.spawn(async move {
+            let answer = network.peers.install_snapshot(&member, chunks).await?;
+            network.met(target, &member, answer.standing)?;
+            Ok(answer)
+        });
         let answer = tokio::select! {
             biased;
             closed = cancel => {
