@@ -3,6 +3,7 @@
 //! A payload is written once: with its log entry, as a record of its own, to which the state refers from then on. So an
 //! entry is read in two ways: lean for applying, which needs no payload, and whole for other managers.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
@@ -160,13 +161,29 @@ fn log_id_at(shared: &Shared, key: &Key) -> Result<Option<LogId>, StorageFailure
 
 /// The vote that raft begins with. A leader that was killed does not go on as one: it would take for agreed on what it
 /// had written down as that, which is less than what it had acknowledged, and answer reads with an older state. It has to
-/// be elected again, and has everything when it is.
+/// be elected again, and has everything when it is. The only manager needs nobody's agreement: it is opened when all that it
+/// has written is applied, and starts on a disk that has no room for another vote.
 fn vote_at_start(shared: &Shared) -> Result<Option<Vote>, StorageFailure> {
     let Some(bytes) = shared.engine.get(&Key::VOTE)? else { return Ok(None) };
     let vote = record::decode_vote(&bytes)?;
     let leader = vote.leader_id;
     let is_own = shared.engine.number(&Key::MEMBER)? == Some(leader.node_id);
-    Ok(Some(if is_own { Vote::new(leader.term, leader.node_id) } else { vote }))
+    let steps_down = is_own && !is_alone(shared, leader.node_id)?;
+    Ok(Some(if steps_down { Vote::new(leader.term, leader.node_id) } else { vote }))
+}
+
+/// Whether nobody else has had a vote since the state that is on the disk.
+fn is_alone(shared: &Shared, member: u64) -> Result<bool, StorageFailure> {
+    let applied = shared.engine.get(&Key::APPLIED)?.map(|bytes| record::decode_applied(&bytes)).transpose()?;
+    let applied = applied.unwrap_or_default();
+    let mut voters: BTreeSet<u64> = applied.membership.membership().voter_ids().collect();
+    let first = applied.log_id.map_or(0, |log_id| log_id.index + 1);
+    for entry in lean_entries(shared, first, u64::MAX)? {
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            voters.extend(membership.voter_ids());
+        }
+    }
+    Ok(voters.into_iter().eq([member]))
 }
 
 fn write_entry(writes: &mut Writes, entry: &Entry) {
