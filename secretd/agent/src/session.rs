@@ -87,11 +87,14 @@ impl Sessions {
             let Err(error) = self.session(leader.as_deref()).await;
             let named = error.leader();
             tracing::info!(%error, "the session has ended");
-            self.current = None;
+            let had_begun = self.current.take().is_some();
             if matches!(error, SessionError::Renewed) {
                 continue; // the manager is as good as before
             }
-            self.running.lock().abort_all();
+            // An attempt that came to nothing ends nothing: it may be the first after a new certificate.
+            if had_begun {
+                self.running.lock().abort_all();
+            }
             if error.is(Code::RootReplaced) {
                 self.managers.outdated();
             }

@@ -49,6 +49,8 @@ struct Lines {
     assignments: Option<mpsc::UnboundedSender<Result<v1::AssignmentsMessage, Status>>>,
     work_input: Option<mpsc::Sender<Result<v1::WorkInput, Status>>>,
     refuses_reports: bool,
+    /// So many sessions are refused, as by a manager that does not lead.
+    refuses_sessions: usize,
 }
 
 /// The manager.
@@ -65,6 +67,11 @@ impl Dispatcher for Manager {
     type WorkStream = Messages<v1::WorkInput>;
 
     async fn session(&self, request: Request<v1::SessionRequest>) -> Result<Response<Self::SessionStream>, Status> {
+        let refused = self.lines.lock().refuses_sessions.checked_sub(1);
+        if let Some(left) = refused {
+            self.lines.lock().refuses_sessions = left;
+            return Err(Status::unavailable("another manager leads"));
+        }
         self.hear_key(request.into_inner().description);
         self.heard.send_modify(|heard| heard.sessions += 1);
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -177,6 +184,10 @@ impl Manager {
         (lines.session, lines.assignments) = (None, None);
     }
 
+    pub(crate) fn refuse_sessions(&self, count: usize) {
+        self.lines.lock().refuses_sessions = count;
+    }
+
     pub(crate) fn refuse_reports(&self, refuses: bool) {
         self.lines.lock().refuses_reports = refuses;
     }
@@ -217,6 +228,8 @@ pub(crate) struct World {
     pub(crate) runtime: FakeRuntime,
     pub(crate) mount: FakeSecretMount,
     pub(crate) description: watch::Sender<NodeDescription>,
+    /// Counts the node's certificates.
+    pub(crate) certificates: Arc<watch::Sender<u64>>,
     node: NodeId,
     /// Cancelled when the node leaves the cluster.
     pub(crate) leave: CancellationToken,
@@ -232,6 +245,7 @@ impl World {
             runtime: FakeRuntime::default(),
             mount,
             description: watch::Sender::new(description(KEY)),
+            certificates: Arc::new(watch::Sender::new(1)),
             node: NodeId::from_random([9; 16]),
             leave: CancellationToken::new(),
             tasks: JoinSet::new(),
@@ -256,7 +270,7 @@ impl World {
             node: self.node,
             managers: Arc::new(OneManager(
                 Endpoint::from_static("http://manager").connect_with_connector_lazy(connector),
-                Arc::new(watch::Sender::new(1)),
+                Arc::clone(&self.certificates),
             )),
             description: self.description.subscribe(),
             runtime: Arc::new(self.runtime.clone()),

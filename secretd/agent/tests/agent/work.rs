@@ -75,3 +75,26 @@ async fn a_command_in_a_container_that_is_not_there_is_refused_with_a_code() {
     let Some(Output::Failed(failure)) = outputs(&world).pop() else { panic!("it was carried out") };
     assert_eq!(failure.code, "not-found");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_command_goes_on_when_the_node_has_a_new_certificate() {
+    let (world, id) = (World::started().await, task_id(1));
+    world.manager.tell(vec![give_task(task(id, TaskState::Running))]);
+    world.manager.status(id, TaskState::Running).await;
+    world.manager.ask(Work::Exec(v1::ExecWork { task_id: id.to_string(), start: Some(v1::ExecStart::default()) }));
+    world.manager.until(|heard| !heard.outputs.is_empty()).await;
+    let input = world.manager.work_input();
+
+    // The first manager that the node comes to with it does not lead.
+    world.manager.refuse_sessions(1);
+    world.certificates.send_modify(|number| *number += 1);
+    world.manager.until(|heard| heard.sessions == 2).await;
+
+    for message in [v1::exec_input::Input::Stdin(b"still here".to_vec()), v1::exec_input::Input::StdinClosed(true)] {
+        let exec = v1::ExecInput { input: Some(message) };
+        input.send(Ok(v1::WorkInput { input: Some(v1::work_input::Input::Exec(exec)) })).await.unwrap();
+    }
+    world.manager.until(is_over).await;
+    let said = v1::ExecOutput { output: Some(v1::exec_output::Output::Stdout(b"still here".to_vec())) };
+    assert!(outputs(&world).contains(&Output::Exec(said)), "{:?}", outputs(&world));
+}
