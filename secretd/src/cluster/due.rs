@@ -103,6 +103,7 @@ mod tests {
         while tokio::time::timeout_at(end, due.wait(node)).await.is_ok() {
             *due = Due::of_new(made(manager));
             count += 1;
+            assert!(count < 1_000, "a storm");
         }
         count
     }
