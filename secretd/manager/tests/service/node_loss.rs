@@ -19,7 +19,7 @@ async fn silent_node_is_down_after_its_heartbeats_and_ready_when_it_is_back() {
 
     agent.vanish().await;
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
-    assert_eq!(node(&world).await.state(), v1::node::State::Ready);
+    assert_eq!(node(&world).await.state(), v1::node::State::Disconnected);
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
     let down = node(&world).await;
     assert_eq!((down.state(), down.message.as_str()), (v1::node::State::Down, "heartbeat failure"));
