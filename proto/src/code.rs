@@ -88,6 +88,8 @@ codes! {
     Locked = "locked", Failed;
     /// This node is no manager.
     NotManager = "not-manager", Failed;
+    /// A store is older than it was: its data directory was put back to an earlier copy.
+    RolledBack = "rolled-back", Failed;
     /// The node was removed from the cluster.
     NodeRemoved = "node-removed", Failed;
     /// The caller's certificate is of a root that was replaced.

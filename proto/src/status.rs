@@ -31,6 +31,7 @@ fn grpc(code: Code) -> Grpc {
         | Code::Locked
         | Code::NotManager
         | Code::Storage
+        | Code::RolledBack
         | Code::RemoteUnreachable
         | Code::RemoteDenied
         | Code::NotRunning => match code.class() {

@@ -25,7 +25,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_thread::ApiThread;
-use crate::cluster::keys::status_of;
+use crate::cluster::keys::{KeyStatus, seconds, status_of};
 use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::local::{Facts, LocalService};
 use crate::cluster::refusals;
@@ -96,7 +96,8 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     directories.keep();
     let mut parts: JoinSet<anyhow::Error> = JoinSet::new();
 
-    let opened = NodeKeys::open_or_create(config.data_dir.join("keys").as_std_path(), credential::read()?)?;
+    let (directory, now) = (config.data_dir.join("keys"), seconds(SystemClock.now()));
+    let opened = NodeKeys::open_or_create(directory.as_std_path(), credential::read()?, now)?;
     let node = start_node(config, status_of(&opened), &mut parts)?;
     let events = Events::new();
     let slot = ControlSlot::new(refusals::not_in_cluster());
@@ -161,7 +162,7 @@ async fn serve(config: &Config, warnings: Vec<String>, directories: &mut Directo
     result
 }
 
-fn start_node(config: &Config, kek: Option<KekStatus>, parts: &mut JoinSet<anyhow::Error>) -> anyhow::Result<Node> {
+fn start_node(config: &Config, kek: Option<KeyStatus>, parts: &mut JoinSet<anyhow::Error>) -> anyhow::Result<Node> {
     let program = Utf8PathBuf::from_path_buf(std::env::current_exe()?)
         .map_err(|path| anyhow::anyhow!("{}: the path of secretd must be UTF-8", path.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -188,8 +189,9 @@ fn start_node(config: &Config, kek: Option<KekStatus>, parts: &mut JoinSet<anyho
         secret_fs.socket(),
     );
     let kek = Arc::new(watch::Sender::new(kek));
-    let description = follow_description(config, kek.subscribe(), &secret_fs, parts);
-    Ok(Node { clock, images, secret_fs, runtime: Arc::new(runtime), description, kek })
+    let fault = Arc::new(watch::Sender::new(String::new()));
+    let description = follow_description(config, (kek.subscribe(), fault.subscribe()), &secret_fs, parts);
+    Ok(Node { clock, images, secret_fs, runtime: Arc::new(runtime), description, kek, fault })
 }
 
 fn image_config(config: &Config) -> images::Config {
@@ -211,39 +213,52 @@ fn secret_fs_program(configured: Option<&Utf8Path>, program: &Utf8Path) -> PathB
     }
 }
 
-/// What the node says of itself: the kernel's facts, and secret-fs's as they change.
+/// What the node says of itself: the kernel's facts, and those of secret-fs, its keys and its part as they change.
 fn follow_description(
     config: &Config,
-    mut kek: watch::Receiver<Option<KekStatus>>,
+    (mut kek, mut fault): (watch::Receiver<Option<KeyStatus>>, watch::Receiver<String>),
     secret_fs: &SecretFs,
     parts: &mut JoinSet<anyhow::Error>,
 ) -> watch::Receiver<NodeDescription> {
     let mut description = node_facts::describe(VERSION);
     description.engine_labels = config.labels.clone();
-    let complete = move |secrets: SecretsStatus, kek: Option<KekStatus>| {
-        let mut description = description.clone();
-        let kek = kek.unwrap_or(KekStatus { source: "", secure: true, reason: "" });
+    let complete = move |secrets: SecretsStatus, keys: Option<KeyStatus>, fault: String| {
+        let mut description = NodeDescription { fault, ..description.clone() };
+        let kek = KekStatus { source: "", secure: true, reason: "" };
+        let keys = keys.unwrap_or(KeyStatus { kek, data_key_made_at: 0, is_resealing: false });
+        let kek = keys.kek;
         let mut weaknesses = secrets.weaknesses.clone();
         if !kek.secure {
             weaknesses.push(kek.reason.to_owned());
         }
-        description.secrets =
-            SecretsStatus { kek: kek.source.to_owned(), kek_secure: kek.secure, weaknesses, ..secrets };
+        description.secrets = SecretsStatus {
+            kek: kek.source.to_owned(),
+            kek_secure: kek.secure,
+            weaknesses,
+            data_key_made_at: i64::try_from(keys.data_key_made_at).unwrap_or_default(),
+            data_key_resealing: keys.is_resealing,
+            ..secrets
+        };
         description
     };
     let mut status = secret_fs.status();
-    let first = complete(status.borrow_and_update().clone(), kek.borrow_and_update().clone());
+    let present = {
+        let (status, kek, fault) = (status.clone(), kek.clone(), fault.clone());
+        move || complete(status.borrow().clone(), kek.borrow().clone(), fault.borrow().clone())
+    };
+    let first = present();
     let (sender, receiver) = watch::channel(first);
     parts.spawn(async move {
         loop {
             let changed = tokio::select! {
                 changed = status.changed() => changed,
                 changed = kek.changed() => changed,
+                changed = fault.changed() => changed,
             };
             if changed.is_err() {
                 return anyhow::anyhow!("the status of secret-fs is not told any more");
             }
-            sender.send_replace(complete(status.borrow_and_update().clone(), kek.borrow_and_update().clone()));
+            sender.send_replace(present());
         }
     });
     receiver

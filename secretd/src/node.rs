@@ -20,4 +20,6 @@ pub(crate) struct Node {
     pub(crate) description: watch::Receiver<NodeDescription>,
     /// Where the key-encryption key comes from; nobody knows while the node is locked.
     pub(crate) kek: KekWatch,
+    /// Why the node is not what it is to be; empty when all is well.
+    pub(crate) fault: Arc<watch::Sender<String>>,
 }

@@ -121,6 +121,53 @@ fn without_a_majority_calls_say_what_is_missing_and_containers_go_on() -> Result
 }
 
 #[test]
+fn manager_without_a_majority_leaves_all_the_same_and_says_what_the_others_do_not_know() -> Result<()> {
+    let mut lab = Lab::cluster(3, 0)?;
+    for lost in [1, 2] {
+        lab.node_mut(lost).kill_daemon()?;
+    }
+
+    let left = lab.node(3).sctl(&["cluster", "leave", "--force"], b"")?;
+
+    ensure!(left.code() == 0 && left.stdout == "Node left the cluster.\n", "{left:?}");
+    ensure!(left.stderr.contains("a majority of the managers does not answer"), "{left:?}");
+    ensure!(!lab.node(3).data_dir().join("store").exists());
+    // A node is told, when it leaves, and nothing else is said.
+    for lost in [1, 2] {
+        lab.node_mut(lost).start_daemon()?;
+    }
+    lab.node(1).ok(&["node", "demote", "n3"])?;
+    let quiet = lab.node(2).sctl(&["cluster", "leave", "--force"], b"")?;
+    ensure!(quiet.code() == 0 && quiet.stderr.is_empty(), "{quiet:?}");
+    Ok(())
+}
+
+#[test]
+fn removed_manager_that_asks_again_and_again_is_on_record_once() -> Result<()> {
+    let lab = Lab::cluster(3, 0)?;
+    let gone = lab.id(3)?;
+    lab.cut(3)?;
+    lab.node(1).ok(&["node", "demote", "n3"])?;
+    until("n3 is not heard of", || {
+        Ok(lab.node(1).ok(&["node", "ls", "-f", "name=n3", "--format", "{{.Status}}"])?.contains("Down").then_some(()))
+    })?;
+    lab.node(1).ok(&["node", "rm", "n3"])?;
+
+    lab.heal(3)?;
+
+    let refusals = |node: &Node, path: &str| {
+        let log = node.log();
+        log.lines().filter(|line| line.contains(path) && line.contains(&gone) && line.contains("node-removed")).count()
+    };
+    until("its votes are refused", || Ok((refusals(lab.node(1), "Raft/Vote") > 0).then_some(())))?;
+    until("it was told that it is none", || {
+        Ok((lab.node(3).log().matches("this node was removed from the cluster").count() > 1).then_some(()))
+    })?;
+    ensure!(refusals(lab.node(1), "Raft/Vote") == 1 && refusals(lab.node(1), "Dispatcher/Session") <= 1);
+    Ok(())
+}
+
+#[test]
 fn survivor_of_a_lost_majority_goes_on_alone_when_it_is_told_to() -> Result<()> {
     let mut lab = Lab::cluster(3, 1)?;
     lab.node(1).ok_with(&["secret", "create", "kept", "-"], b"x")?;

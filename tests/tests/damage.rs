@@ -75,7 +75,7 @@ fn ended() -> Result<Node> {
 
 /// Opens keys that are as they were, or not.
 fn open_keys(keys: &Path, sealed: &[u8]) -> Outcome {
-    match NodeKeys::open_or_create(keys, None) {
+    match NodeKeys::open_or_create(keys, None, 0) {
         Err(_) => Outcome::Refused,
         // A key of another kind is asked for: nothing opens without it.
         Ok(Opened::Locked(_)) => Outcome::Refused,
@@ -90,7 +90,7 @@ fn open_keys(keys: &Path, sealed: &[u8]) -> Outcome {
 fn damaged_keys_open_nothing() -> Result<()> {
     let node = ended()?;
     let keys = node.data_dir().join("keys");
-    let Opened::Open(opened) = NodeKeys::open_or_create(&keys, None)? else { anyhow::bail!("locked") };
+    let Opened::Open(opened) = NodeKeys::open_or_create(&keys, None, 0)? else { anyhow::bail!("locked") };
     let sealed = opened.sealer().seal(b"place", b"record")?;
     for name in ["kek", "dek"] {
         let path = keys.join(name);

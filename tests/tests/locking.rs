@@ -41,9 +41,38 @@ fn locked_manager_says_so_and_nothing_else_until_it_has_the_key() -> Result<()> 
     }
     let node = lab.node(1);
     let locked = "the cluster is encrypted and needs to be unlocked before it can be used: use \"sctl cluster unlock\"";
-    for command in [&["secret", "ls"][..], &["node", "ls"], &["cluster", "join-token", "worker"], &["service", "ls"]] {
-        let line = node.refused(1, command, b"")?;
-        ensure!(line.contains(locked), "{command:?}: {line}");
+    let file = node.path("file").display().to_string();
+    std::fs::write(&file, b"x")?;
+    for command in [
+        &["secret", "ls"][..],
+        &["secret", "create", "s", file.as_str()],
+        &["secret", "inspect", "kept"],
+        &["secret", "update", "kept", file.as_str()],
+        &["secret", "rm", "kept"],
+        &["service", "ls"],
+        &["service", "create", "busybox:1"],
+        &["service", "ps", "s"],
+        &["service", "logs", "s"],
+        &["service", "rm", "s"],
+        &["exec", "s.1", "true"],
+        &["node", "ls"],
+        &["node", "inspect", "self"],
+        &["node", "ps"],
+        &["node", "promote", "n2"],
+        &["node", "update", "--availability", "drain", "n2"],
+        &["node", "rm", "n2"],
+        &["node", "rekey", "--file"],
+        &["node", "rekey", "--data-key"],
+        &["operator", "create", "--role", "viewer", "mia", "/nowhere"],
+        &["cluster", "update", "--autolock=false"],
+        &["cluster", "join-token", "worker"],
+        &["cluster", "unlock-key"],
+        &["cluster", "backup", "-q", "/tmp/nowhere/backup"],
+        &["cluster", "init", "--force-new-cluster"],
+        &["cluster", "join", "--token", "SCTL-1-x", "10.77.0.2"],
+    ] {
+        let answer = node.sctl(command, b"")?;
+        ensure!(answer.code() == 1 && answer.stderr.contains(locked), "{command:?}: {answer:?}");
     }
     let info = node.ok(&["info", "--format", "{{.Cluster.LocalNodeState}} {{.Cluster.NodeID}}"])?;
     ensure!(info.trim() == "locked", "{info}");

@@ -45,6 +45,7 @@ fn object(info: &GetInfoResponse, images: usize) -> Value {
         "Images": images,
         "Cluster": {
             "LocalNodeState": info.cluster_state,
+            "Error": info.error,
             "NodeID": info.node_id,
             "ControlAvailable": info.manager,
             "Managers": info.managers,

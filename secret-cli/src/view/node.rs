@@ -1,5 +1,6 @@
 //! Nodes, and how each protects secrets.
 
+use prost_types::Timestamp;
 use secretd_proto::v1::Node;
 use secretd_proto::v1::node::{Availability, Reachability, State, TlsStatus};
 use serde_json::{Value, json};
@@ -81,6 +82,11 @@ pub(crate) fn row(node: &Node, self_id: &str, mark: bool) -> Value {
     })
 }
 
+/// RFC 3339; empty where it is not known.
+fn made_at(seconds: i64) -> String {
+    if seconds == 0 { String::new() } else { rfc3339(Some(&Timestamp { seconds, nanos: 0 })) }
+}
+
 /// What `node inspect` shows.
 pub(crate) fn object(node: &Node) -> Value {
     let description = node.description.clone().unwrap_or_default();
@@ -98,6 +104,7 @@ pub(crate) fn object(node: &Node) -> Value {
             "Platform": { "Architecture": description.architecture, "OS": description.os },
             "Kernel": description.kernel,
             "CgroupVersion": description.cgroup,
+            "Fault": description.fault,
             "Resources": { "NanoCPUs": description.nano_cpus, "MemoryBytes": description.memory_bytes },
             "Engine": { "EngineVersion": description.engine_version, "Labels": labels(&description.engine_labels) },
             "Secrets": {
@@ -108,13 +115,15 @@ pub(crate) fn object(node: &Node) -> Value {
                 "Weaknesses": secrets.weaknesses,
                 "KEK": secrets.kek,
                 "KEKSecure": secrets.kek_secure,
+                "DataKeyMadeAt": made_at(secrets.data_key_made_at),
+                "DataKeyResealing": secrets.data_key_resealing,
                 "PublicKey": secrets.public_key.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
             },
         }),
     );
     let certificate = node.certificate.clone().unwrap_or_default();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let expires = prost_types::Timestamp {
+    let expires = Timestamp {
         seconds: certificate.not_after_unix_nanos.div_euclid(1_000_000_000),
         nanos: i32::try_from(certificate.not_after_unix_nanos.rem_euclid(1_000_000_000)).unwrap_or(0),
     };

@@ -7,6 +7,7 @@
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use secretd_agent::{Agent, Deps, Managers};
@@ -36,6 +37,10 @@ impl Managers for OneManager {
         self.0.clone()
     }
 
+    fn led_anew(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     fn told(&self, _membership: v1::Membership) {}
 
     fn certificates(&self) -> watch::Receiver<u64> {
@@ -43,6 +48,14 @@ impl Managers for OneManager {
     }
 
     fn outdated(&self) {}
+
+    fn recall(&self) -> v1::StoredSeen {
+        v1::StoredSeen::default()
+    }
+
+    fn keep(&self, _seen: &v1::StoredSeen) {}
+
+    fn doubt(&self, _why: &str) {}
 }
 
 fn main() -> Result<(), Failure> {

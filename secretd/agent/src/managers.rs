@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use futures::future::BoxFuture;
 use secretd_proto::v1;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -12,6 +13,9 @@ pub trait Managers: Send + Sync + fmt::Debug {
     /// one each time. Channels connect when they are used.
     fn channel(&self, leader: Option<&str>) -> Channel;
 
+    /// Returns when another manager leads than when a channel was asked for last, as far as this node hears of that by itself.
+    fn led_anew(&self) -> BoxFuture<'_, ()>;
+
     /// Told when a session begins, and whenever it changes: what this node is to be, where managers are, and which root
     /// certificates count.
     fn told(&self, membership: v1::Membership);
@@ -21,4 +25,13 @@ pub trait Managers: Send + Sync + fmt::Debug {
 
     /// Told when managers do not take this node's certificate any more, because its root was replaced.
     fn outdated(&self);
+
+    /// What this node has kept of the cluster.
+    fn recall(&self) -> v1::StoredSeen;
+
+    /// Keeps it from now on, across restarts. It may be behind after a lost power supply.
+    fn keep(&self, seen: &v1::StoredSeen);
+
+    /// Told when a manager is refused, because this node has seen a later state.
+    fn doubt(&self, why: &str);
 }

@@ -25,6 +25,7 @@ use tonic::transport::Channel;
 use crate::assignment;
 use crate::managers::Managers;
 use crate::report::Reports;
+use crate::seen::{Older, Seen};
 use crate::work;
 use crate::worker::Worker;
 
@@ -52,6 +53,9 @@ pub(crate) enum SessionError {
     /// The node has another certificate.
     #[error("this node has a new certificate")]
     Renewed,
+    /// The manager's state went back.
+    #[error(transparent)]
+    Older(#[from] Older),
     /// A part of it panicked.
     #[error("a part of the session has panicked")]
     Panicked,
@@ -82,9 +86,10 @@ impl Sessions {
     pub(crate) async fn run(&mut self) -> Infallible {
         let mut pause = FIRST_PAUSE;
         let mut leader: Option<String> = None;
+        let seen = Seen::recall(Arc::clone(&self.managers));
         loop {
             let began = tokio::time::Instant::now();
-            let Err(error) = self.session(leader.as_deref()).await;
+            let Err(error) = self.session(leader.as_deref(), &seen).await;
             let named = error.leader();
             tracing::info!(%error, "the session has ended");
             let had_begun = self.current.take().is_some();
@@ -103,6 +108,9 @@ impl Sessions {
                 tracing::warn!("this node was removed from the cluster: its tasks end");
                 self.worker.complete(Vec::new()).await;
             }
+            if let Some(why) = error.rollback() {
+                self.managers.doubt(&why);
+            }
             // Who is told where the leader is goes there at once, once.
             if named.is_some() && named != leader {
                 leader = named;
@@ -110,7 +118,11 @@ impl Sessions {
             }
             leader = None;
             pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause };
-            tokio::time::sleep(jittered(pause)).await;
+            // A node with a manager of its own need not ask who leads again and again. Both are cancel-safe.
+            tokio::select! {
+                () = tokio::time::sleep(jittered(pause)) => {}
+                () = self.managers.led_anew() => {}
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -123,15 +135,20 @@ impl Sessions {
         }
     }
 
-    async fn session(&mut self, leader: Option<&str>) -> Result<Infallible, SessionError> {
+    async fn session(&mut self, leader: Option<&str>, seen: &Seen) -> Result<Infallible, SessionError> {
         let mut client = DispatcherClient::new(self.managers.channel(leader))
             .max_decoding_message_size(MAX_MESSAGE_LENGTH)
             .max_encoding_message_size(MAX_MESSAGE_LENGTH);
         let mut certificates = self.managers.certificates();
         let described = self.description.borrow_and_update().clone();
-        let request = v1::SessionRequest { node_id: self.node.to_string(), description: Some(described.into()) };
+        let request = v1::SessionRequest {
+            node_id: self.node.to_string(),
+            description: Some(described.into()),
+            seen: seen.stores(),
+        };
         let mut messages = soon(client.session(request)).await?.into_inner();
         let first = soon(messages.message()).await?.ok_or(SessionError::Ended)?;
+        seen.look(first.position)?;
         let id = first.session_id;
         self.managers.told(first.membership.unwrap_or_default());
         let heartbeat = duration_from_wire("heartbeat", first.heartbeat, Duration::from_secs(5))?;
@@ -143,7 +160,7 @@ impl Sessions {
 
         self.reports.all_unsent();
         let mut parts = JoinSet::new();
-        parts.spawn(keep_alive(client.clone(), id.clone(), heartbeat));
+        parts.spawn(keep_alive(client.clone(), id.clone(), heartbeat, seen.clone()));
         parts.spawn(report(client.clone(), id.clone(), self.reports.clone()));
         parts.spawn(describe(client.clone(), id, self.description.clone()));
         let work = Work {
@@ -202,10 +219,16 @@ async fn follow(
 
 /// A manager misses three before the node is down, so one that comes late is made up for. A little before the period is
 /// over: at its usual length the connection would ask for a sign of life of its own just then.
-async fn keep_alive(mut client: Client, session: String, period: Duration) -> Result<Infallible, SessionError> {
+async fn keep_alive(
+    mut client: Client,
+    session: String,
+    period: Duration,
+    seen: Seen,
+) -> Result<Infallible, SessionError> {
     loop {
         tokio::time::sleep(period * 9 / 10).await;
-        soon(client.heartbeat(v1::HeartbeatRequest { session_id: session.clone() })).await?;
+        let beat = soon(client.heartbeat(v1::HeartbeatRequest { session_id: session.clone() })).await?;
+        seen.look(beat.into_inner().position)?;
     }
 }
 
@@ -278,11 +301,20 @@ impl SessionError {
         status.metadata().get(METADATA_KEY).is_some_and(|found| found.as_bytes() == code.as_str().as_bytes())
     }
 
+    /// Why the manager is refused, if its state went back: by this node's word, or by its own.
+    fn rollback(&self) -> Option<String> {
+        match self {
+            Self::Older(older) => Some(older.to_string()),
+            Self::Status(status) => self.is(Code::RolledBack).then(|| status.message().to_owned()),
+            Self::Wire(_) | Self::Ended | Self::Silent | Self::Renewed | Self::Panicked => None,
+        }
+    }
+
     /// Where the leader is, if the manager has said so.
     fn leader(&self) -> Option<String> {
         match self {
             Self::Status(status) => Some(status.metadata().get(LEADER_KEY)?.to_str().ok()?.to_owned()),
-            Self::Wire(_) | Self::Ended | Self::Silent | Self::Renewed | Self::Panicked => None,
+            Self::Wire(_) | Self::Ended | Self::Silent | Self::Renewed | Self::Older(_) | Self::Panicked => None,
         }
     }
 }

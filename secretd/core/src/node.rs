@@ -92,6 +92,8 @@ pub struct NodeDescription {
     pub secrets: SecretsStatus,
     /// `v1`, `v2` or `hybrid`.
     pub cgroup: String,
+    /// Why it is not what it is to be; empty when all is well.
+    pub fault: String,
 }
 
 /// How a node protects secrets.
@@ -113,6 +115,10 @@ pub struct SecretsStatus {
     pub kek: String,
     /// Managers: whether a stolen disk is useless.
     pub kek_secure: bool,
+    /// When the key was made that seals the node's records, in seconds since 1970.
+    pub data_key_made_at: i64,
+    /// Whether records are left that are sealed under an older one.
+    pub data_key_resealing: bool,
 }
 
 /// The cluster's own record.
@@ -133,6 +139,9 @@ pub struct Cluster {
     pub rotation: Option<RootRotation>,
     /// Roots that count no more, the newest last: nodes that were away may have their certificates renewed, and nothing else.
     pub retired: Vec<RetiredRoot>,
+    /// Higher after a restore, or after one manager went on alone: both go back on purpose, and what nodes knew of a lower
+    /// epoch counts no more.
+    pub epoch: u64,
 }
 
 /// The first root takes the place of the second.

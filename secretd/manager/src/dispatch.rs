@@ -1,12 +1,13 @@
 //! The Dispatcher service: what agents speak to.
 //!
 //! Reading order: [`session`] (who is connected), [`assignment_set`] (what a node is to know, pure), [`grant`] (wrapping
-//! data keys), [`feed`] (assignments as messages), [`report`] (what nodes say of tasks) and [`broker`] (logs and exec).
+//! data keys), [`feed`] (assignments as messages), [`position`] (how far the cluster has come), [`report`] (what nodes say of tasks) and [`broker`] (logs and exec).
 
 pub(crate) mod assignment_set;
 pub(crate) mod broker;
 pub(crate) mod feed;
 pub(crate) mod grant;
+pub(crate) mod position;
 pub(crate) mod report;
 pub(crate) mod session;
 
@@ -25,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::broker::Broker;
 use self::feed::Feed;
+use self::position::Positions;
 use self::session::{HEARTBEAT, Opened, Sessions};
 use crate::api::Messages;
 use crate::caller::Caller;
@@ -38,11 +40,13 @@ pub(crate) struct DispatcherService {
     sessions: Sessions,
     broker: Broker,
     directories: Directories,
+    positions: Positions,
 }
 
 impl DispatcherService {
     pub(crate) fn new(store: Store, sessions: Sessions, broker: Broker, directories: Directories) -> Self {
-        Self { store, sessions, broker, directories }
+        let positions = Positions::new(store.clone());
+        Self { store, sessions, broker, directories, positions }
     }
 
     /// Sessions are the leader's.
@@ -119,7 +123,7 @@ impl Dispatcher for DispatcherService {
     async fn session(&self, request: Request<v1::SessionRequest>) -> Result<Response<Self::SessionStream>, Status> {
         self.check_leads()?;
         let caller = Caller::of(request.extensions());
-        let v1::SessionRequest { node_id, description } = request.into_inner();
+        let v1::SessionRequest { node_id, description, seen } = request.into_inner();
         let node: NodeId = node_id.parse().map_err(Refusal::invalid)?;
         if let Some(Caller::Node { id, .. }) = &caller
             && *id != node
@@ -128,6 +132,8 @@ impl Dispatcher for DispatcherService {
         }
         let missing = || Refusal::invalid("the node has no description");
         let description = NodeDescription::from(description.ok_or_else(missing)?);
+        self.positions.vouch(node, &seen)?;
+        let position = self.positions.newest().await?;
         let heartbeat = self.heartbeat();
         let opened = self.sessions.open(node, heartbeat);
         let id = opened.id;
@@ -143,6 +149,7 @@ impl Dispatcher for DispatcherService {
             heartbeat: Some(duration_to_wire(heartbeat)),
             work: None,
             membership: Some(told.clone()),
+            position: Some(position),
         };
         let work = stream::unfold(Some((opened, news, told)), move |opened| async move {
             let (Opened { id, mut work, ended }, mut news, mut told) = opened?;
@@ -181,7 +188,7 @@ impl Dispatcher for DispatcherService {
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let session: Option<SessionId> = request.into_inner().session_id.parse().ok();
         session.and_then(|session| self.sessions.beat(session)).ok_or_else(no_session)?;
-        Ok(Response::new(v1::HeartbeatResponse {}))
+        Ok(Response::new(v1::HeartbeatResponse { position: Some(self.positions.present()) }))
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {

@@ -23,11 +23,12 @@ use tonic::service::Routes;
 use tonic::transport::server::UdsConnectInfo;
 use tower::{Service, ServiceExt as _};
 
-use crate::audit;
+use crate::audit::{self, Refusals};
 use crate::authorize::{METADATA, authorize, counts};
 use crate::caller::Caller;
 use crate::forward::{self, Attempt, Repeatable, refused};
 use crate::links::Links;
+use crate::raft_service::Unknown;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
 
@@ -50,6 +51,7 @@ pub struct Door {
     revocations: Revocations,
     /// Who calls, where the transport does not tell.
     caller: Option<Caller>,
+    refusals: Refusals,
 }
 
 impl fmt::Debug for Door {
@@ -74,7 +76,7 @@ enum Way {
 
 impl Door {
     pub(crate) fn new(store: Store, links: Arc<dyn Links>, routes: Routes, revocations: Revocations) -> Self {
-        Self { store, links, routes, revocations, caller: None }
+        Self { store, links, routes, revocations, caller: None, refusals: Refusals::default() }
     }
 
     /// The same door for a connection of which is known who is at the other end.
@@ -134,10 +136,20 @@ impl Door {
             Some(named) => (self.named_caller(&at_door, &named, &path)?, true),
             None => (at_door, false),
         };
-        let refused = self.judge(&path, &caller).err();
-        let refused = match refused {
-            Some(refusal) if !self.may_be_behind(&path, &refusal) => return Err(on_record(&caller, &path, refusal)),
-            unsure => unsure,
+        let refused = match self.judge(&path, &caller) {
+            Err(refusal) if self.may_be_behind(&path, &refusal) => Some(refusal),
+            Err(refusal) => {
+                self.refusals.record(&caller, &path, &refusal);
+                if !is_unknown_manager(&caller, &path, &refusal) {
+                    return Err(refusal);
+                }
+                request.extensions_mut().insert(Unknown(refusal));
+                None
+            }
+            Ok(()) => {
+                self.refusals.forget(&caller, &path);
+                None
+            }
         };
         request.extensions_mut().insert(caller.clone());
         let wants_stale = request.headers().get(READ).is_some_and(|how| how == "stale");
@@ -322,6 +334,13 @@ fn on_record(caller: &Caller, path: &str, refusal: Refusal) -> Refusal {
 fn tells_of_state(response: &Response<Body>) -> bool {
     let code = response.headers().get(METADATA_KEY).and_then(|code| Code::parse(code.to_str().ok()?));
     code.is_some_and(|code| matches!(code.class(), Class::NotFound | Class::Conflict))
+}
+
+/// Whether a manager asks something of raft that is not known here: it may be the state here that went back.
+fn is_unknown_manager(caller: &Caller, path: &str, refusal: &Refusal) -> bool {
+    let is_manager = matches!(caller, Caller::Node { role: NodeRole::Manager, expired: false, .. });
+    let is_heard = ["/secretd.v1.Raft/Append", "/secretd.v1.Raft/Vote"].contains(&path);
+    is_manager && is_heard && refusal.code == Code::NodeRemoved
 }
 
 /// Whether a call changes nothing. A new certificate says what the node is to be: that must be the newest too.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secretd_ca::{Authority, TokenSecret};
 use secretd_core::node::{Availability, ClusterSpec, Node, NodeDescription, NodeState};
-use secretd_core::time::{Meta, Version};
+use secretd_core::time::{Meta, Timestamp, Version};
 use secretd_proto::code::Code;
 use secretd_proto::id::{ClusterId, NodeId};
 use secretd_sealing::key::PrivateKey;
@@ -83,14 +83,22 @@ pub async fn found(
 ///
 /// # Errors
 /// When the store does not take it.
-pub async fn restored(store: &Store, founder: Founder) -> Result<(), Refusal> {
+pub async fn restored(store: &Store, founder: Founder, now: Timestamp) -> Result<(), Refusal> {
     let view = store.view();
     let managers = view.nodes().filter(|node| node.manager);
     let mut ops: Vec<Op> = managers.map(|node| Op::SetNodeRole { id: node.id, manager: false }).collect();
     let node = new_node(founder.node, founder.address, founder.description, founder.availability, true);
     ops.push(Op::PutNode { node });
+    ops.extend(new_epoch(store, now));
     store.propose(ops).await?;
     Ok(())
+}
+
+/// What tells nodes that the state goes back on purpose.
+pub fn new_epoch(store: &Store, now: Timestamp) -> Option<Op> {
+    let view = store.view();
+    let record = view.cluster_record()?;
+    Some(Op::UpdateCluster { expect: record.cluster.meta.version, record: record.in_new_epoch(now) })
 }
 
 /// A node that has not connected yet.

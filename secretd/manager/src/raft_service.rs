@@ -13,6 +13,11 @@ use crate::refusal::Refusal;
 /// Chunks of a snapshot that wait for the disk.
 const CHUNKS: usize = 4;
 
+/// Beside a call of a manager that is none as far as this one knows: it is refused, once it is clear that this one does not
+/// know it because its store went back.
+#[derive(Debug, Clone)]
+pub(crate) struct Unknown(pub(crate) Refusal);
+
 /// The Raft service.
 #[derive(Debug, Clone)]
 pub(crate) struct RaftService {
@@ -39,10 +44,20 @@ fn unserved(error: ServeError) -> Status {
 #[tonic::async_trait]
 impl Raft for RaftService {
     async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
+        if let Some(Unknown(refusal)) = request.extensions().get().cloned() {
+            let v1::AppendRequest { to, standing, .. } = request.into_inner();
+            self.server()?.look(to, standing);
+            return Err(refusal.into());
+        }
         self.server()?.append(request.into_inner()).await.map(Response::new).map_err(unserved)
     }
 
     async fn vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteResponse>, Status> {
+        if let Some(Unknown(refusal)) = request.extensions().get().cloned() {
+            let v1::VoteRequest { to, standing, .. } = request.into_inner();
+            self.server()?.look(to, standing);
+            return Err(refusal.into());
+        }
         self.server()?.vote(request.into_inner()).await.map(Response::new).map_err(unserved)
     }
 

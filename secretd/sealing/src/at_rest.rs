@@ -3,29 +3,44 @@
 //! One node key seals any number of records, so a random 96-bit nonce alone would not do (its limit is 2^32 messages,
 //! NIST SP 800-38D section 8.3). Each record has 192 random bits: the first 96 derive a key of its own (HMAC-SHA256 of
 //! the node key), the other 96 are the nonce, as in the C2SP's XAES-256-GCM.
+//!
+//! A record says which of the node's data keys it is sealed under. A new one seals from the moment that it is there; the
+//! older ones open what is left of theirs.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
+use parking_lot::RwLock;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::secret::Dek;
 use crate::{NoRandomness, OpenError, SealError, gcm};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const NUMBER: usize = 4;
 const NONCES: usize = 24;
 
-/// What a sealed record has more than its plaintext: format, nonces, tag.
-pub const OVERHEAD: usize = 1 + NONCES + gcm::TAG_LENGTH;
+/// What a sealed record has more than its plaintext: format, number of the key, nonces, tag.
+pub const OVERHEAD: usize = 1 + NUMBER + NONCES + gcm::TAG_LENGTH;
 
-/// Seals and opens the records of one node. Clones share the keys.
+/// Seals and opens the records of one node. Clones share the keys, and have new ones at the same moment.
 #[derive(Clone)]
-pub struct Sealer(Arc<Keys>);
+pub struct Sealer(Arc<RwLock<Ring>>);
+
+/// The newest key, and those before it of which records may be left.
+struct Ring {
+    newest: Arc<Keys>,
+    older: Vec<Arc<Keys>>,
+}
 
 struct Keys {
+    number: u32,
+    /// Records that were sealed under it since it was opened.
+    sealed: AtomicU64,
     record: Zeroizing<[u8; 32]>,
     index: Zeroizing<[u8; 32]>,
 }
@@ -37,17 +52,52 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// A sealer under the node's data key. Records and indexes have keys of their own (HKDF-SHA256, RFC 5869).
-    #[allow(clippy::expect_used)]
+    /// A sealer under one data key.
     pub fn new(node: &Dek) -> Self {
-        let derive = Hkdf::<Sha256>::new(None, node.expose());
-        let key = |purpose: &[u8]| {
-            let mut key = Zeroizing::new([0; 32]);
-            // PANIC-FREE: HKDF-SHA256 gives up to 8,160 bytes, and this asks for 32.
-            derive.expand(purpose, key.as_mut_slice()).expect("32 bytes are within HKDF's limit");
-            key
-        };
-        Self(Arc::new(Keys { record: key(b"secretd at rest: record"), index: key(b"secretd at rest: index") }))
+        Self::of(0, node)
+    }
+
+    /// A sealer under the data key of this number.
+    pub fn of(number: u32, node: &Dek) -> Self {
+        Self(Arc::new(RwLock::new(Ring { newest: Arc::new(Keys::new(number, node)), older: Vec::new() })))
+    }
+
+    /// From now on `node` seals, and the keys so far open what they have sealed.
+    pub fn begin(&self, number: u32, node: &Dek) {
+        let mut ring = self.0.write();
+        let before = std::mem::replace(&mut ring.newest, Arc::new(Keys::new(number, node)));
+        ring.older.push(before);
+    }
+
+    /// Nothing is sealed under the older keys any more.
+    pub fn forget_older(&self) {
+        self.0.write().older.clear();
+    }
+
+    /// Whether a sealed record is under the newest key.
+    pub fn is_newest(&self, sealed: &[u8]) -> bool {
+        let number = sealed.get(1..=NUMBER).and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
+        number == Some(self.newest().number)
+    }
+
+    /// How many records the newest key has sealed since it was opened.
+    pub fn sealed(&self) -> u64 {
+        self.newest().sealed.load(Ordering::Relaxed)
+    }
+
+    fn newest(&self) -> Arc<Keys> {
+        Arc::clone(&self.0.read().newest)
+    }
+
+    fn numbered(&self, number: u32) -> Option<Arc<Keys>> {
+        let ring = self.0.read();
+        std::iter::once(&ring.newest).chain(&ring.older).find(|keys| keys.number == number).map(Arc::clone)
+    }
+
+    /// All keys, the newest first.
+    fn keys(&self) -> Vec<Arc<Keys>> {
+        let ring = self.0.read();
+        std::iter::once(&ring.newest).chain(ring.older.iter().rev()).map(Arc::clone).collect()
     }
 
     /// Seals a record for its position: table and key, in an encoding that no two positions share.
@@ -58,12 +108,15 @@ impl Sealer {
         let mut nonces = [0; NONCES];
         getrandom::fill(&mut nonces).map_err(|_| NoRandomness)?;
         let mut sealed = Vec::with_capacity(plaintext.len() + OVERHEAD);
+        let keys = self.newest();
         sealed.push(FORMAT);
+        sealed.extend_from_slice(&keys.number.to_be_bytes());
         sealed.extend_from_slice(&nonces);
         sealed.extend_from_slice(plaintext);
-        let (key, nonce) = self.record_key(&nonces);
-        let body = sealed.get_mut(1 + NONCES..).unwrap_or_default();
+        let (key, nonce) = keys.record_key(&nonces);
+        let body = sealed.get_mut(1 + NUMBER + NONCES..).unwrap_or_default();
         let tag = gcm::seal(&key, &nonce, position, body).ok_or(SealError::Length)?;
+        keys.sealed.fetch_add(1, Ordering::Relaxed);
         sealed.extend_from_slice(&tag);
         Ok(sealed)
     }
@@ -74,12 +127,15 @@ impl Sealer {
     /// When position or bytes are not those that were sealed.
     pub fn open(&self, position: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (&format, rest) = sealed.split_first().ok_or(OpenError)?;
+        let (number, rest) = rest.split_first_chunk::<NUMBER>().ok_or(OpenError)?;
         let (nonces, rest) = rest.split_first_chunk::<NONCES>().ok_or(OpenError)?;
         let (body, tag) = rest.split_last_chunk::<{ gcm::TAG_LENGTH }>().ok_or(OpenError)?;
         if format != FORMAT {
             return Err(OpenError);
         }
-        let (key, nonce) = self.record_key(nonces);
+        let number = u32::from_be_bytes(*number);
+        let keys = self.numbered(number).ok_or(OpenError)?;
+        let (key, nonce) = keys.record_key(nonces);
         let mut plaintext = Zeroizing::new(body.to_vec());
         gcm::open(&key, &nonce, position, &mut plaintext, tag)?;
         Ok(plaintext)
@@ -87,14 +143,39 @@ impl Sealer {
 
     /// A key for looking `name` up that tells nothing of it without the node's key. Domains do not collide.
     pub fn index(&self, domain: &str, name: &[u8]) -> [u8; 32] {
-        mac(&self.0.index, &[&(domain.len() as u64).to_be_bytes(), domain.as_bytes(), name])
+        self.newest().index(domain, name)
+    }
+
+    /// Whether `index` is that of `name` under any of the keys.
+    pub fn is_index(&self, domain: &str, name: &[u8], index: &[u8]) -> bool {
+        self.keys().iter().any(|keys| keys.index(domain, name).as_slice() == index)
+    }
+}
+
+impl Keys {
+    /// Records and indexes have keys of their own (HKDF-SHA256, RFC 5869).
+    #[allow(clippy::expect_used)]
+    fn new(number: u32, node: &Dek) -> Self {
+        let derive = Hkdf::<Sha256>::new(None, node.expose());
+        let key = |purpose: &[u8]| {
+            let mut key = Zeroizing::new([0; 32]);
+            // PANIC-FREE: HKDF-SHA256 gives up to 8,160 bytes, and this asks for 32.
+            derive.expand(purpose, key.as_mut_slice()).expect("32 bytes are within HKDF's limit");
+            key
+        };
+        let (record, index) = (key(b"secretd at rest: record"), key(b"secretd at rest: index"));
+        Self { number, sealed: AtomicU64::new(0), record, index }
+    }
+
+    fn index(&self, domain: &str, name: &[u8]) -> [u8; 32] {
+        mac(&self.index, &[&(domain.len() as u64).to_be_bytes(), domain.as_bytes(), name])
     }
 
     fn record_key(&self, nonces: &[u8; NONCES]) -> (Zeroizing<[u8; 32]>, [u8; gcm::NONCE_LENGTH]) {
         let (of_key, of_record) = nonces.split_at(gcm::NONCE_LENGTH);
         let mut nonce = [0; gcm::NONCE_LENGTH];
         nonce.copy_from_slice(of_record);
-        (Zeroizing::new(mac(&self.0.record, &[of_key])), nonce)
+        (Zeroizing::new(mac(&self.record, &[of_key])), nonce)
     }
 }
 
@@ -148,8 +229,29 @@ mod tests {
     fn one_record_sealed_twice_shares_no_byte_of_nonce_or_ciphertext() {
         let (one, two) = (sealer().seal(b"", &[0; 64]).unwrap(), sealer().seal(b"", &[0; 64]).unwrap());
 
-        assert_ne!(one[1..25], two[1..25]);
-        assert_ne!(one[25..], two[25..]);
+        assert_ne!(one[5..29], two[5..29]);
+        assert_ne!(one[29..], two[29..]);
+    }
+
+    #[test]
+    fn new_key_seals_at_once_for_every_clone_and_older_ones_open_until_they_are_forgotten() {
+        let one = sealer();
+        let other = one.clone();
+        let old = one.seal(b"here", b"old").unwrap();
+        let index = one.index("secret", b"psql-pw");
+        assert!(one.is_newest(&old) && one.sealed() == 1);
+
+        one.begin(1, &Dek::from_bytes(&[5; 32]));
+
+        assert!(!other.is_newest(&old) && other.sealed() == 0);
+        assert_eq!(other.open(b"here", &old).unwrap().as_slice(), b"old");
+        assert!(other.is_index("secret", b"psql-pw", &index) && other.index("secret", b"psql-pw") != index);
+        let new = other.seal(b"here", b"new").unwrap();
+        assert!(one.is_newest(&new) && sealer().open(b"here", &new).is_err());
+        one.forget_older();
+        assert!(other.open(b"here", &old).is_err());
+        assert!(!other.is_index("secret", b"psql-pw", &index));
+        assert_eq!(other.open(b"here", &new).unwrap().as_slice(), b"new");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! the disk has both, and the status says `weak`. What changes the source of the key-encryption key rewrites `dek` alone,
 //! never a record, while everything goes on.
 //!
-//! `dek` is a magic, the header of [`crate::kek`], and the data key, sealed with the first two as associated data.
+//! `dek` is a magic, the header of [`crate::kek`], and the data keys, sealed with the first two as associated data. There is
+//! one, but while records are sealed anew: a new data key is in the file before anything is sealed under it, and an old
+//! one leaves it when nothing is any more.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -20,7 +22,13 @@ use crate::secret::{Dek, KeyBytes};
 use crate::unlock_key::{ParseUnlockKeyError, UnlockKey};
 
 const KEK_MAGIC: &[u8; 16] = b"secretd kek   1\n";
-const DEK_MAGIC: &[u8; 16] = b"secretd dek   2\n";
+const DEK_MAGIC: &[u8; 16] = b"secretd dek   3\n";
+
+/// Records after which a data key is replaced by itself: half of what random nonces of 96 bits allow (NIST SP 800-38D,
+/// 8.3), though these are longer.
+const MOST_SEALS: u64 = 1 << 31;
+/// Seals that are counted in advance in the file, so that the count is never behind after a crash.
+const COUNTED_AHEAD: u64 = 1 << 20;
 
 /// Why a node's keys could not be had, or not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +70,43 @@ pub enum NodeKeysError {
 #[derive(Debug)]
 pub struct NodeKeys {
     directory: PathBuf,
-    dek: Dek,
+    /// The newest last.
+    keys: Vec<DataKey>,
+    sealer: Sealer,
     header: Header,
+    /// Wraps the data keys; kept, because new ones are made while nobody is there to type.
+    kek: Dek,
+}
+
+/// One data key.
+#[derive(Debug)]
+struct DataKey {
+    number: u32,
+    /// Seconds since 1970.
+    made_at: u64,
+    /// Records that it had sealed at most when it was opened.
+    before: u64,
+    /// The same, as the file says: counted in advance.
+    counted: u64,
+    key: Dek,
+}
+
+impl DataKey {
+    fn generate(number: u32, made_at: u64) -> Result<Self, NodeKeysError> {
+        let key = Dek::generate().map_err(SealError::from)?;
+        Ok(Self { number, made_at, before: 0, counted: COUNTED_AHEAD, key })
+    }
+}
+
+/// What a data key needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing.
+    Nothing,
+    /// Its count must be written down: [`NodeKeys::count`].
+    Count,
+    /// It has sealed enough: [`NodeKeys::begin_data_key`].
+    Replacement,
 }
 
 /// The keys of a node that waits for an unlock key or a passphrase.
@@ -85,18 +128,18 @@ pub enum Opened {
 
 impl NodeKeys {
     /// Opens the keys in `directory`, or makes them where there are none at all. `credential` is the service manager's, if
-    /// it has handed one over; keys that are made are wrapped by it then.
+    /// it has handed one over; keys that are made are wrapped by it then. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// When the directory is not usable, or the files are not a pair. A missing file is never made anew beside its
     /// counterpart, nor are both beside the data that they open: that would throw the data away.
-    pub fn open_or_create(directory: &Path, credential: Option<KeyBytes>) -> Result<Opened, NodeKeysError> {
+    pub fn open_or_create(directory: &Path, credential: Option<KeyBytes>, now: u64) -> Result<Opened, NodeKeysError> {
         let (kek_path, dek_path) = (directory.join("kek"), directory.join("dek"));
         let has_kek = kek_path.exists();
         let Some(bytes) = read(&dek_path)? else {
             // The pair is written kek first: a crash in between leaves a key that has never sealed anything.
             return match (is_new(directory), has_kek) {
-                (true, _) => Self::create(directory, credential).map(Opened::Open),
+                (true, _) => Self::create(directory, credential, now).map(Opened::Open),
                 (false, true) => Err(NodeKeysError::Missing(dek_path)),
                 (false, false) => Err(NodeKeysError::Missing(kek_path)),
             };
@@ -119,7 +162,88 @@ impl NodeKeys {
 
     /// Seals this node's records.
     pub fn sealer(&self) -> Sealer {
-        Sealer::new(&self.dek)
+        self.sealer.clone()
+    }
+
+    /// When the data key that seals was made, in seconds since 1970.
+    pub fn data_key_made_at(&self) -> u64 {
+        self.keys.last().map_or(0, |newest| newest.made_at)
+    }
+
+    /// Whether records may be left that are sealed under an older data key.
+    pub fn has_older(&self) -> bool {
+        self.keys.len() > 1
+    }
+
+    /// Makes a new data key. When this returns, it seals; what there is opens still. Everything is to be sealed anew, and
+    /// then [`NodeKeys::forget_older`].
+    ///
+    /// # Errors
+    /// When there is no randomness, or the disk does not take it: nothing is changed then.
+    pub fn begin_data_key(&mut self, now: u64) -> Result<(), NodeKeysError> {
+        let number = self.keys.last().map_or(0, |newest| newest.number) + 1;
+        self.keys.push(DataKey::generate(number, now)?);
+        if let Err(error) = self.save(&self.header, &self.kek) {
+            self.keys.pop();
+            return Err(error);
+        }
+        if let Some(newest) = self.keys.last() {
+            self.sealer.begin(number, &newest.key);
+        }
+        Ok(())
+    }
+
+    /// Throws the older data keys away: nothing is sealed under them any more.
+    ///
+    /// # Errors
+    /// When the disk does not take it: they are kept then.
+    pub fn forget_older(&mut self) -> Result<(), NodeKeysError> {
+        let older = self.keys.len().saturating_sub(1);
+        let older: Vec<DataKey> = self.keys.drain(..older).collect();
+        if let Err(error) = self.save(&self.header, &self.kek) {
+            self.keys.splice(..0, older);
+            return Err(error);
+        }
+        self.sealer.forget_older();
+        Ok(())
+    }
+
+    /// What the data key needs, now that it has sealed more.
+    pub fn due(&self) -> Due {
+        let Some(newest) = self.keys.last() else { return Due::Nothing };
+        let sealed = newest.before.saturating_add(self.sealer.sealed());
+        if sealed >= MOST_SEALS && !self.has_older() {
+            Due::Replacement
+        } else if sealed.saturating_add(COUNTED_AHEAD / 2) > newest.counted {
+            Due::Count
+        } else {
+            Due::Nothing
+        }
+    }
+
+    /// Writes down in advance what the data key will have sealed.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn count(&mut self) -> Result<(), NodeKeysError> {
+        let sealed = self.sealer.sealed();
+        let Some(newest) = self.keys.last_mut() else { return Ok(()) };
+        let known = newest.counted;
+        newest.counted = newest.before.saturating_add(sealed).saturating_add(COUNTED_AHEAD);
+        let saved = self.save(&self.header, &self.kek);
+        if saved.is_err()
+            && let Some(newest) = self.keys.last_mut()
+        {
+            newest.counted = known;
+        }
+        saved
+    }
+
+    /// Writes the data keys, wrapped by `kek`.
+    fn save(&self, header: &Header, kek: &Dek) -> Result<(), NodeKeysError> {
+        let path = self.directory.join("dek");
+        let sealed = Sealer::new(kek).seal(&aad(header), &to_bytes(&self.keys))?;
+        write(&self.directory, &path, &[DEK_MAGIC, &header.to_bytes(), &sealed]).map_err(at(&path))
     }
 
     /// Where the key-encryption key comes from.
@@ -154,17 +278,15 @@ impl NodeKeys {
             write(&self.directory, &new_path, &[KEK_MAGIC, file.expose()]).map_err(at(&new_path))?;
         }
         let kek = derive(source, &header, file.as_ref())?.ok_or(NodeKeysError::WrongKey)?;
-        let dek_path = self.directory.join("dek");
-        let sealed = Sealer::new(&kek).seal(&aad(&header), self.dek.expose())?;
-        write(&self.directory, &dek_path, &[DEK_MAGIC, &header.to_bytes(), &sealed]).map_err(at(&dek_path))?;
-        self.header = header;
+        self.save(&header, &kek)?;
+        (self.header, self.kek) = (header, kek);
         match file {
             Some(_) => fs::rename(&new_path, &kek_path).and_then(|()| sync(&self.directory)).map_err(at(&kek_path)),
             None => wipe(&self.directory, &kek_path).map_err(at(&kek_path)),
         }
     }
 
-    fn create(directory: &Path, credential: Option<KeyBytes>) -> Result<Self, NodeKeysError> {
+    fn create(directory: &Path, credential: Option<KeyBytes>, now: u64) -> Result<Self, NodeKeysError> {
         fs::create_dir_all(directory).map_err(at(directory))?;
         fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(at(directory))?;
         if let Some(parent) = directory.parent() {
@@ -172,7 +294,9 @@ impl NodeKeys {
         }
         let source = credential.map_or(Source::File, Source::Credential);
         let header = Header::of(&source).map_err(SealError::from)?;
-        let mut keys = Self { directory: directory.to_owned(), dek: Dek::generate().map_err(SealError::from)?, header };
+        let (data_key, kek) = (DataKey::generate(0, now)?, Dek::generate().map_err(SealError::from)?);
+        let sealer = Sealer::of(data_key.number, &data_key.key);
+        let mut keys = Self { directory: directory.to_owned(), keys: vec![data_key], sealer, header, kek };
         keys.rewrap(&source)?;
         Ok(keys)
     }
@@ -210,10 +334,12 @@ impl LockedKeys {
             Err(error) => return Err((error.into(), self)),
         };
         let opened = Sealer::new(&kek).open(&aad(&self.header), &self.sealed).ok();
-        match opened.and_then(|dek| Some(Dek::from_bytes(dek.as_slice().try_into().ok()?))) {
-            Some(dek) => Ok(NodeKeys { directory: self.directory, dek, header: self.header }),
-            None => Err((NodeKeysError::WrongKey, self)),
-        }
+        let keys = opened.and_then(|bytes| from_bytes(&bytes)).unwrap_or_default();
+        let mut in_order = keys.iter();
+        let Some(oldest) = in_order.next() else { return Err((NodeKeysError::WrongKey, self)) };
+        let sealer = Sealer::of(oldest.number, &oldest.key);
+        in_order.for_each(|newer| sealer.begin(newer.number, &newer.key));
+        Ok(NodeKeys { directory: self.directory, keys, sealer, header: self.header, kek })
     }
 
     /// The file, or the one that was to follow it when the process ended.
@@ -237,6 +363,38 @@ impl LockedKeys {
 
 fn parse_kek(bytes: &[u8]) -> Option<Dek> {
     Some(Dek::from_bytes(bytes.strip_prefix(KEK_MAGIC)?.try_into().ok()?))
+}
+
+/// Number, time, count and key of each.
+const DATA_KEY: usize = 4 + 8 + 8 + 32;
+
+fn to_bytes(keys: &[DataKey]) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(keys.len() * DATA_KEY));
+    for DataKey { number, made_at, counted, key, .. } in keys {
+        bytes.extend_from_slice(&number.to_be_bytes());
+        bytes.extend_from_slice(&made_at.to_be_bytes());
+        bytes.extend_from_slice(&counted.to_be_bytes());
+        bytes.extend_from_slice(key.expose());
+    }
+    bytes
+}
+
+fn from_bytes(bytes: &[u8]) -> Option<Vec<DataKey>> {
+    let (keys, []) = bytes.as_chunks::<DATA_KEY>() else { return None };
+    let read = |bytes: &[u8; DATA_KEY]| {
+        let (number, rest) = bytes.split_first_chunk::<4>()?;
+        let (made_at, rest) = rest.split_first_chunk::<8>()?;
+        let (counted, key) = rest.split_first_chunk::<8>()?;
+        let counted = u64::from_be_bytes(*counted);
+        Some(DataKey {
+            number: u32::from_be_bytes(*number),
+            made_at: u64::from_be_bytes(*made_at),
+            before: counted,
+            counted,
+            key: Dek::from_bytes(key.try_into().ok()?),
+        })
+    };
+    keys.iter().map(read).collect()
 }
 
 fn aad(header: &Header) -> Vec<u8> {
@@ -299,14 +457,14 @@ mod tests {
     use super::*;
 
     fn open(directory: &Path) -> Result<NodeKeys, NodeKeysError> {
-        match NodeKeys::open_or_create(directory, None)? {
+        match NodeKeys::open_or_create(directory, None, 0)? {
             Opened::Open(keys) => Ok(keys),
             Opened::Locked(_) => panic!("it is locked"),
         }
     }
 
     fn locked(directory: &Path) -> LockedKeys {
-        match NodeKeys::open_or_create(directory, None).unwrap() {
+        match NodeKeys::open_or_create(directory, None, 0).unwrap() {
             Opened::Locked(locked) => locked,
             Opened::Open(_) => panic!("it is open"),
         }
@@ -346,7 +504,7 @@ mod tests {
                 damaged[at] ^= 1;
                 fs::write(keys.join(name), &damaged).unwrap();
                 // One byte names the source: with another one, another key is asked for.
-                let found = NodeKeys::open_or_create(&keys, None);
+                let found = NodeKeys::open_or_create(&keys, None, 0);
                 assert!(!matches!(found, Ok(Opened::Open(_))), "{name} {at}");
                 fs::write(keys.join(name), &kept[..at]).unwrap();
                 assert!(matches!(open(&keys), Err(NodeKeysError::Damaged(_))), "{name} cut at {at}");
@@ -394,11 +552,11 @@ mod tests {
         // A credential.
         let credential = || KeyBytes::new(vec![5; 32]);
         keys.rewrap(&Source::Credential(credential())).unwrap();
-        let without = NodeKeys::open_or_create(&path, None).unwrap_err();
+        let without = NodeKeys::open_or_create(&path, None, 0).unwrap_err();
         assert!(without.to_string().contains("it is not there"), "{without}");
-        let other = NodeKeys::open_or_create(&path, Some(KeyBytes::new(vec![6; 32]))).unwrap_err();
+        let other = NodeKeys::open_or_create(&path, Some(KeyBytes::new(vec![6; 32])), 0).unwrap_err();
         assert!(other.to_string().contains("is another"), "{other}");
-        let Ok(Opened::Open(opened)) = NodeKeys::open_or_create(&path, Some(credential())) else { panic!() };
+        let Ok(Opened::Open(opened)) = NodeKeys::open_or_create(&path, Some(credential()), 0) else { panic!() };
         check(&opened);
     }
 
@@ -418,5 +576,53 @@ mod tests {
         // And as if it had ended before `dek` was written.
         fs::write(path.join("kek.next"), &old).unwrap();
         assert!(open(&path).is_ok());
+    }
+
+    #[test]
+    fn data_key_is_replaced_and_what_it_sealed_opens_until_it_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let mut keys = open(&path).unwrap();
+        let sealer = keys.sealer();
+        let old = sealer.seal(b"here", b"record").unwrap();
+        keys.rewrap(&Source::Passphrase(text("correct horse"))).unwrap();
+
+        keys.begin_data_key(77).unwrap();
+
+        // With every source, though nobody types it; and after a restart at any moment.
+        assert!(keys.has_older() && keys.data_key_made_at() == 77 && !sealer.is_newest(&old));
+        let new = sealer.seal(b"here", b"record").unwrap();
+        let mut again = locked(&path).unlock(&text("correct horse")).unwrap();
+        assert!(again.has_older() && again.sealer().is_newest(&new));
+        for sealed in [&old, &new] {
+            assert_eq!(again.sealer().open(b"here", sealed).unwrap().as_slice(), b"record");
+        }
+        again.forget_older().unwrap();
+        let last = locked(&path).unlock(&text("correct horse")).unwrap();
+        assert!(!last.has_older() && last.sealer().open(b"here", &old).is_err());
+        assert_eq!(last.sealer().open(b"here", &new).unwrap().as_slice(), b"record");
+    }
+
+    #[test]
+    fn data_key_counts_in_advance_and_is_due_when_it_has_sealed_enough() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let mut keys = open(&path).unwrap();
+        assert_eq!(keys.due(), Due::Nothing);
+        let mut again = open(&path).unwrap();
+        assert_eq!(again.due(), Due::Count, "what was counted in advance may have been sealed");
+        again.count().unwrap();
+        assert_eq!(again.due(), Due::Nothing);
+
+        keys.keys[0].before = MOST_SEALS - 1;
+        keys.count().unwrap();
+        assert_eq!(keys.due(), Due::Nothing);
+        keys.sealer().seal(b"", b"").unwrap();
+        assert_eq!(keys.due(), Due::Replacement);
+        let mut reopened = open(&path).unwrap();
+        assert_eq!(reopened.due(), Due::Replacement, "the count is in the file");
+        reopened.begin_data_key(1).unwrap();
+        assert_eq!(reopened.due(), Due::Nothing);
+        drop(again);
     }
 }

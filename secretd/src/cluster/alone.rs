@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use secretd_core::node::Node;
+use secretd_manager::found::new_epoch;
 use secretd_manager::refusal::Refusal;
 use secretd_proto::code::Code;
 use secretd_proto::v1;
@@ -15,6 +16,7 @@ use super::keys::Keys;
 use super::lifecycle::Lifecycle;
 use super::manager_part::ManagerPart;
 use super::refusals;
+use super::renewal::ask;
 
 /// How long a majority is listened for before it counts as lost.
 const MAJORITY: Duration = Duration::from_secs(3);
@@ -25,8 +27,13 @@ impl Lifecycle {
             return Err(refusals::locked());
         }
         let Some(part) = &self.part else { return Err(refusals::not_part()) };
-        let Some(manager) = &part.manager else { return Err(refusals::worker()) };
-        if has_majority(manager).await {
+        let has_majority = match (&part.manager, &part.fault) {
+            (Some(manager), _) => has_majority(manager).await,
+            // Without a manager of its own the node asks as any other does.
+            (None, Some(_)) => timeout(MAJORITY, ask(part)).await.is_ok_and(|answer| answer.is_ok()),
+            (None, None) => return Err(refusals::worker()),
+        };
+        if has_majority {
             let message = "a majority of the managers answers: demote the others with \"sctl node demote\" instead";
             return Err(Refusal::new(Code::InUse, message));
         }
@@ -38,10 +45,9 @@ impl Lifecycle {
         let view = manager.store.view();
         let others = view.nodes().filter(|node| node.manager && node.id != own);
         let demote = |node: &std::sync::Arc<Node>| Op::SetNodeRole { id: node.id, manager: false };
-        let ops: Vec<Op> = others.map(demote).collect();
-        if !ops.is_empty() {
-            manager.store.propose(ops).await?;
-        }
+        let mut ops: Vec<Op> = others.map(demote).collect();
+        ops.extend(new_epoch(&manager.store, self.node.clock.now()));
+        manager.store.propose(ops).await?;
         tracing::warn!("this manager goes on alone");
         let record = manager.store.view().cluster_record().cloned().ok_or_else(refusals::not_part)?;
         Ok(v1::InitClusterResponse {
@@ -75,6 +81,9 @@ impl Lifecycle {
 /// Whether a read is sure of being the newest, here or at a leader.
 async fn has_majority(manager: &ManagerPart) -> bool {
     let Some(replica) = manager.store.replica() else { return true };
+    if replica.members().iter().filter(|member| member.voter).count() == 1 {
+        return false; // nobody else: it begins a new epoch
+    }
     let mut leadership = replica.watch_leadership();
     let asked = async {
         loop {

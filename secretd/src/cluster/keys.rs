@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use secretd_core::time::Timestamp;
 use secretd_manager::refusal::Refusal;
 use secretd_proto::code::Code;
 use secretd_proto::v1;
@@ -43,6 +44,14 @@ impl Keys {
 }
 
 impl Lifecycle {
+    /// For changes of the keys.
+    pub(super) fn open_mut(&mut self) -> Result<&mut NodeKeys, Refusal> {
+        match &mut self.keys {
+            Keys::Open(keys) => Ok(keys),
+            Keys::Locked(_) => Err(refusals::locked()),
+        }
+    }
+
     pub(super) async fn unlock(&mut self, key: KeyBytes) -> Result<(), Refusal> {
         let Keys::Locked(locked) = &mut self.keys else {
             return Err(if self.part.is_some() { refusals::not_locked() } else { refusals::not_part() });
@@ -67,6 +76,10 @@ impl Lifecycle {
     }
 
     pub(super) async fn rekey(&mut self, request: v1::RekeyRequest) -> Result<KekStatus, Refusal> {
+        if let Some(Wanted::DataKey(_)) = request.source {
+            self.replace_data_key()?;
+            return Ok(self.keys.open().map_err(|error| refusals::failed(&error))?.status());
+        }
         let source = match request.source {
             Some(Wanted::File(_)) => self.without_own(),
             Some(Wanted::Passphrase(passphrase)) => Source::Passphrase(KeyBytes::new(passphrase)),
@@ -75,7 +88,7 @@ impl Lifecycle {
                 let missing = "systemd has handed over no credential `secretd-kek`: add LoadCredentialEncrypted=secretd-kek:FILE to the unit, and start secretd again";
                 Source::Credential(credential.ok_or_else(|| Refusal::new(Code::Unsupported, missing))?)
             }
-            None => return Err(refusals::invalid("no source is given")),
+            Some(Wanted::DataKey(_)) | None => return Err(refusals::invalid("no source is given")),
         };
         self.rewrap(source).await?;
         let keys = self.keys.open().map_err(|error| refusals::failed(&error))?;
@@ -139,7 +152,7 @@ impl Lifecycle {
     /// What the node says of its keys.
     pub(super) fn tell_kek(&self) {
         if let Ok(keys) = self.keys.open() {
-            self.node.kek.send_replace(Some(keys.status()));
+            self.node.kek.send_replace(Some(KeyStatus::of(keys)));
         }
     }
 }
@@ -164,12 +177,33 @@ pub(crate) async fn watch_autolock(store: Store, told: watch::Sender<(bool, u64)
 }
 
 /// For the node's description before its keys are open.
-pub(crate) fn status_of(opened: &Opened) -> Option<KekStatus> {
+pub(crate) fn status_of(opened: &Opened) -> Option<KeyStatus> {
     match opened {
-        Opened::Open(keys) => Some(keys.status()),
+        Opened::Open(keys) => Some(KeyStatus::of(keys)),
         Opened::Locked(_) => None,
     }
 }
 
 /// Clones of the arc are the same sender.
-pub(crate) type KekWatch = Arc<watch::Sender<Option<KekStatus>>>;
+pub(crate) type KekWatch = Arc<watch::Sender<Option<KeyStatus>>>;
+
+/// What a node says of its keys.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyStatus {
+    pub(crate) kek: KekStatus,
+    /// In seconds since 1970.
+    pub(crate) data_key_made_at: u64,
+    /// Whether records are left that are sealed under an older data key.
+    pub(crate) is_resealing: bool,
+}
+
+impl KeyStatus {
+    fn of(keys: &NodeKeys) -> Self {
+        Self { kek: keys.status(), data_key_made_at: keys.data_key_made_at(), is_resealing: keys.has_older() }
+    }
+}
+
+/// The wall clock, as keys are dated.
+pub(crate) fn seconds(now: Timestamp) -> u64 {
+    u64::try_from(now.0 / 1_000_000_000).unwrap_or_default()
+}

@@ -11,7 +11,7 @@ use secretd_sealing::node_keys::NodeKeys;
 use secretd_store::{MemberStatus, Replica};
 use tokio::time::timeout;
 
-use super::keys::Keys;
+use super::keys::{Keys, seconds};
 use super::lifecycle::{Lifecycle, Part};
 use super::manager_part::ManagerPart;
 use super::membership::Stage;
@@ -20,20 +20,27 @@ use crate::credential;
 
 /// How long the other managers may take to go on without this one.
 const FAREWELL: Duration = Duration::from_secs(12);
+/// A cluster of which a majority is there has a leader again within this time.
+const LEADERLESS: Duration = Duration::from_secs(1);
 
 impl Lifecycle {
-    pub(super) async fn leave(&mut self, request: v1::LeaveClusterRequest) -> Result<(), Refusal> {
+    pub(super) async fn leave(&mut self, request: v1::LeaveClusterRequest) -> Result<String, Refusal> {
         if matches!(self.keys, Keys::Locked(_)) {
-            return self.leave_locked(request.force);
+            return self.leave_locked(request.force).map(|()| String::new());
         }
+        let mut warning = String::new();
         let Some(part) = &self.part else { return Err(refusals::not_part()) };
         if let Some(manager) = &part.manager {
             if !request.force {
-                return Err(Refusal::new(Code::InUse, warning(manager)));
+                return Err(Refusal::new(Code::InUse, consequence(manager)));
             }
-            say_farewell(part, manager).await;
+            warning = say_farewell(part, manager).await.unwrap_or_default();
+            if !warning.is_empty() {
+                tracing::warn!("{warning}");
+            }
         }
-        self.go().await.map_err(|error| refusals::failed(&error))
+        self.go().await.map_err(|error| refusals::failed(&error))?;
+        Ok(warning)
     }
 
     /// What cannot be opened is thrown away, keys and all.
@@ -45,7 +52,8 @@ impl Lifecycle {
         let outcome = self.forget().and_then(|()| {
             let keys = self.data.join("keys");
             std::fs::remove_dir_all(&keys).with_context(|| keys.to_string())?;
-            let opened = NodeKeys::open_or_create(keys.as_std_path(), credential::read()?)?;
+            let opened =
+                NodeKeys::open_or_create(keys.as_std_path(), credential::read()?, seconds(self.node.clock.now()))?;
             self.keys = Keys::new(opened);
             self.tell_kek();
             Ok(())
@@ -74,10 +82,11 @@ impl Lifecycle {
 }
 
 /// A manager that leaves takes its vote with it, so that the others need not wait for it for ever.
-async fn say_farewell(part: &Part, manager: &ManagerPart) {
-    let Some(replica) = manager.store.replica() else { return };
+/// In one line what is to be known if they cannot be told.
+async fn say_farewell(part: &Part, manager: &ManagerPart) -> Option<String> {
+    let replica = manager.store.replica()?;
     if replica.members().len() < 2 {
-        return;
+        return None;
     }
     let request = v1::UpdateClusterNodeRequest {
         reference: part.membership.node.to_string(),
@@ -86,15 +95,41 @@ async fn say_farewell(part: &Part, manager: &ManagerPart) {
     };
     // It is answered when the others do without this one's vote.
     let mut control = ControlClient::new(manager.own.pipe.clone());
-    match timeout(FAREWELL, control.update_node(request)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(status)) => tracing::warn!(reason = status.message(), "the other managers keep this one's vote"),
-        Err(_) => tracing::warn!("the other managers have not said whether they go on without this one"),
+    let farewell = timeout(FAREWELL, control.update_node(request));
+    let outcome = tokio::select! {
+        outcome = farewell => outcome,
+        () = nobody_agrees(replica) => return Some(
+            "a majority of the managers does not answer, so this node has left without their word: its vote counts still, demote it when they are back".to_owned(),
+        ),
+    };
+    match outcome {
+        Ok(Ok(_)) => None,
+        Ok(Err(status)) => Some(format!("the other managers keep this node's vote: {}", status.message())),
+        Err(_) => Some("the other managers have not said whether they go on without this node".to_owned()),
+    }
+}
+
+/// Returns when nobody has led for a while who has a majority.
+async fn nobody_agrees(replica: &Replica) {
+    loop {
+        let mut leadership = replica.watch_leadership();
+        let led = async {
+            while let Some(now) = leadership.next().await {
+                let has_majority = if now.leads { replica.linearize().await.is_ok() } else { now.leader.is_some() };
+                if has_majority {
+                    return;
+                }
+            }
+        };
+        if timeout(LEADERLESS, led).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(LEADERLESS).await;
     }
 }
 
 /// Docker's words.
-fn warning(manager: &ManagerPart) -> String {
+fn consequence(manager: &ManagerPart) -> String {
     let members = manager.store.replica().map(Replica::members).unwrap_or_default();
     let voters: Vec<&MemberStatus> = members.iter().filter(|member| member.voter).collect();
     let reachable = voters.iter().filter(|member| member.reachable != Some(false)).count();

@@ -13,12 +13,15 @@ use secretd_proto::v1;
 use secretd_sealing::kek::KekStatus;
 use secretd_sealing::node_keys::Opened;
 use secretd_sealing::secret::KeyBytes;
+use secretd_store::{OpenError, RolledBack};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::{Own, Present};
+use super::data_key::{LOOK, Resealing, finished};
 use super::due::Due;
 use super::keys::Keys;
 use super::links::Mesh;
@@ -26,6 +29,7 @@ use super::listener;
 use super::manager_part::{Joined, Making, ManagerPart};
 use super::managers::{KnownManagers, News};
 use super::membership::{Membership, MembershipFile, Stage, sync};
+use super::memory::Memory;
 use super::refusals;
 use super::restoring::Restoring;
 use super::slot::ControlSlot;
@@ -40,7 +44,7 @@ pub(crate) enum Command {
     Init(v1::InitClusterRequest, Reply<v1::InitClusterResponse>),
     Join(v1::JoinClusterRequest, Reply<Membership>),
     Restore(Restoring, Reply<v1::RestoreClusterResponse>),
-    Leave(v1::LeaveClusterRequest, Reply<()>),
+    Leave(v1::LeaveClusterRequest, Reply<String>),
     Unlock(KeyBytes, Reply<()>),
     Rekey(v1::RekeyRequest, Reply<KekStatus>),
 }
@@ -50,12 +54,18 @@ enum Happened {
     Command(Command),
     News(News),
     Connected,
+    /// The store of this node's manager went back.
+    RolledBack(RolledBack),
     Joined(Joined),
     /// Autolock, or the unlock key.
     Autolock,
     /// The state of a manager says something else of the authority.
     Authority,
     RenewalDue,
+    /// Records are sealed under the new data key.
+    Resealed(anyhow::Result<u64>),
+    /// It is time to look after the data key.
+    Look,
     Failed(anyhow::Error),
 }
 
@@ -68,6 +78,7 @@ pub(crate) struct Lifecycle {
     pub(super) slot: ControlSlot,
     pub(super) status: watch::Sender<Status>,
     pub(super) part: Option<Part>,
+    pub(super) resealing: Option<Resealing>,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -84,6 +95,10 @@ pub(super) struct Part {
     pub(super) due: Due,
     /// Of a manager: roots that count for renewals alone.
     pub(super) retired: Vec<Vec<u8>>,
+    /// Why its manager takes part no more.
+    pub(super) fault: Option<RolledBack>,
+    /// Why a manager is refused.
+    pub(super) doubt: Option<String>,
     news: mpsc::UnboundedReceiver<News>,
     connected: watch::Receiver<bool>,
 }
@@ -113,7 +128,8 @@ impl Lifecycle {
         let (sender, commands) = mpsc::channel(8);
         let (status, watched) = watch::channel(Status::inactive());
         let keys = Keys::new(opened);
-        let mut this = Self { node, keys, data: data.to_owned(), events, slot, status, part: None, commands };
+        let (part, resealing) = (None, None);
+        let mut this = Self { node, keys, data: data.to_owned(), events, slot, status, part, resealing, commands };
         this.go_on().await?;
         this.tell_phase();
         Ok((this, sender, watched))
@@ -139,6 +155,8 @@ impl Lifecycle {
 
     /// Goes on for ever, unless something fails that the node cannot do without.
     pub(crate) async fn run(&mut self) -> anyhow::Error {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let happened = tokio::select! {
                 command = self.commands.recv() => match command {
@@ -146,6 +164,8 @@ impl Lifecycle {
                     None => return anyhow::anyhow!("the control socket has ended"),
                 },
                 happened = next(&mut self.part) => happened,
+                outcome = finished(&mut self.resealing) => Happened::Resealed(outcome),
+                _ = look.tick() => Happened::Look,
             };
             match happened {
                 Happened::Command(Command::Init(request, reply)) => {
@@ -171,10 +191,14 @@ impl Lifecycle {
                 Happened::News(News::Told(membership)) => self.learn(membership).await,
                 // By the leader alone: this node's own state may be the one that is behind.
                 Happened::News(News::Outdated) => self.ask_for_role().await,
-                Happened::Connected => {}
+                Happened::News(News::Doubt(why)) => self.doubt(why),
+                Happened::RolledBack(fault) => self.take_no_part(fault).await,
+                Happened::Connected => self.doubt_no_more(),
                 Happened::Joined(Joined::Yes) => self.take_part(),
                 Happened::Joined(Joined::NotYet(reason)) => self.status.send_modify(|status| status.error = reason),
                 Happened::RenewalDue => self.renew().await,
+                Happened::Resealed(outcome) => self.resealed(outcome),
+                Happened::Look => self.look_after_data_key(),
                 Happened::Failed(error) => return error,
             }
             self.tell_phase();
@@ -214,7 +238,8 @@ impl Lifecycle {
         let present = Present::new(Own::of(&membership, &[], &self.node.clock)?);
         let mesh = Mesh::new(present.clone());
         let (told, news) = mpsc::unbounded_channel();
-        let managers = KnownManagers::new(mesh.clone(), membership.managers.clone(), told);
+        let memory = Memory::new(&self.data, self.keys.open()?.sealer());
+        let managers = KnownManagers::new(mesh.clone(), membership.managers.clone(), told, memory);
         let (sender, connected) = watch::channel(false);
         let leave = CancellationToken::new();
         let due = Due::of(present.get().validity);
@@ -230,18 +255,27 @@ impl Lifecycle {
             agent,
             due,
             retired: Vec::new(),
+            fault: None,
+            doubt: None,
             news,
             connected,
         };
+        self.node.fault.send_replace(String::new());
         self.slot.close(refusals::worker());
         if let Some(listener) = listener {
             match self.make_manager(&part, listener).await {
                 Ok(manager) => part.manager = Some(manager),
-                Err(error) => {
-                    part.end().await;
-                    self.slot.close(refusals::not_in_cluster());
-                    return Err(error);
-                }
+                Err(error) => match error.downcast() {
+                    Ok(OpenError::RolledBack(fault)) => {
+                        self.tell_fault(&fault);
+                        part.fault = Some(fault);
+                    }
+                    other => {
+                        part.end().await;
+                        self.slot.close(refusals::not_in_cluster());
+                        return Err(other.map_or_else(|error| error, Into::into));
+                    }
+                },
             }
         }
         self.part = Some(part);
@@ -308,6 +342,9 @@ impl Lifecycle {
     /// Becomes what the renewed membership says.
     pub(super) async fn switch_role(&mut self) -> anyhow::Result<()> {
         let Some(part) = &mut self.part else { return Ok(()) };
+        if part.fault.is_some() {
+            return self.leave_fault();
+        }
         match (part.membership.manager, part.manager.take()) {
             (true, None) => self.become_manager().await,
             (false, Some(manager)) => {
@@ -343,6 +380,8 @@ impl Lifecycle {
     pub(super) fn forget(&mut self) -> anyhow::Result<()> {
         self.wipe_store()?;
         MembershipFile::remove(&self.data)?;
+        Memory::remove(&self.data).context("what was seen of the cluster")?;
+        self.node.fault.send_replace(String::new());
         self.slot.close(refusals::not_in_cluster());
         Ok(())
     }
@@ -381,13 +420,21 @@ impl Lifecycle {
             return;
         };
         let takes_part = part.manager.as_ref().is_none_or(|manager| *manager.joined.borrow() == Joined::Yes);
-        let active = takes_part && *part.connected.borrow();
+        let wrong = part.fault.as_ref().map(ToString::to_string).or_else(|| part.doubt.clone());
+        let active = takes_part && *part.connected.borrow() && wrong.is_none();
         self.status.send_modify(|status| {
-            status.phase = if active { Phase::Active } else { Phase::Pending };
+            status.phase = match (active, &part.fault) {
+                (_, Some(_)) => Phase::Error,
+                (true, None) => Phase::Active,
+                (false, None) => Phase::Pending,
+            };
             status.membership = Some(part.membership.clone());
             status.store = part.manager.as_ref().filter(|_| takes_part).map(|manager| manager.store.clone());
             if active {
                 status.error.clear();
+            }
+            if let Some(wrong) = wrong {
+                status.error = wrong;
             }
         });
     }
@@ -401,17 +448,17 @@ fn save(keys: &Keys, data: &Utf8Path, membership: &Membership) -> anyhow::Result
 async fn next(part: &mut Option<Part>) -> Happened {
     let Some(part) = part else { return std::future::pending().await };
     let Part { news, agent, connected, manager, due, .. } = part;
-    let (failed, joined, locks, authority) = match manager {
-        Some(ManagerPart { store, manager, joined, locks, authority, .. }) => {
+    let (failed, joined, locks, authority, rolled_back) = match manager {
+        Some(ManagerPart { store, manager, joined, locks, authority, rolled_back, .. }) => {
             let failed = async move {
                 tokio::select! {
                     failure = store.failed() => anyhow::Error::new(failure).context("the store has failed"),
                     ended = manager.ended() => ended.into(),
                 }
             };
-            (Some(failed), Some(joined), Some(locks), Some(authority))
+            (Some(failed), Some(joined), Some(locks), Some(authority), rolled_back.as_mut())
         }
-        None => (None, None, None, None),
+        None => (None, None, None, None, None),
     };
     tokio::select! {
         told = news.recv() => match told {
@@ -426,6 +473,7 @@ async fn next(part: &mut Option<Part>) -> Happened {
         () = changed(Some(connected)) => Happened::Connected,
         () = changed(locks) => Happened::Autolock,
         () = changed(authority) => Happened::Authority,
+        fault = fault(rolled_back) => Happened::RolledBack(fault),
         outcome = async {
             match joined {
                 Some(joined) => {
@@ -451,6 +499,17 @@ async fn changed<T>(watch: Option<&mut watch::Receiver<T>>) {
         && watch.changed().await.is_ok()
     {
         return;
+    }
+    std::future::pending().await
+}
+
+/// Returns when the store is known to be older than it was.
+async fn fault(watch: Option<&mut watch::Receiver<Option<RolledBack>>>) -> RolledBack {
+    if let Some(watch) = watch
+        && let Ok(found) = watch.wait_for(Option::is_some).await
+        && let Some(found) = found.clone()
+    {
+        return found;
     }
     std::future::pending().await
 }

@@ -141,8 +141,8 @@ impl Local for LocalService {
         let caller = Caller::of(request.extensions());
         let node = self.subject();
         let outcome = self.ask(|reply| Command::Leave(request.into_inner(), reply)).await;
-        audit::record(caller, "cluster.leave", node, outcome)?;
-        Ok(Response::new(v1::LeaveClusterResponse {}))
+        let warning = audit::record(caller, "cluster.leave", node, outcome)?;
+        Ok(Response::new(v1::LeaveClusterResponse { warning }))
     }
 
     async fn unlock(&self, request: Request<v1::UnlockRequest>) -> Result<Response<v1::UnlockResponse>, tonic::Status> {

@@ -11,7 +11,7 @@ use secretd_proto::code::LEADER_KEY;
 use secretd_proto::v1;
 use secretd_proto::v1::raft_client::RaftClient;
 use secretd_sealing::at_rest::Sealer;
-use secretd_store::Store;
+use secretd_store::{RolledBack, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -41,6 +41,8 @@ pub(crate) struct ManagerPart {
     pub(crate) locks: watch::Receiver<(bool, u64)>,
     /// The authority, as the state has it.
     pub(crate) authority: watch::Receiver<Option<Known>>,
+    /// Told when other managers have found out that the store went back.
+    pub(crate) rolled_back: Option<watch::Receiver<Option<RolledBack>>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     joining: Option<AbortHandle>,
@@ -87,7 +89,8 @@ impl ManagerPart {
         tasks.spawn(watch_autolock(store.clone(), told));
         let (told, authority) = watch::channel(None);
         tasks.spawn(authority::watch(store.clone(), told));
-        Ok(Self { store, manager, own, joined, locks, authority, stop, tasks, joining: None })
+        let rolled_back = store.replica().map(secretd_store::Replica::rolled_back);
+        Ok(Self { store, manager, own, joined, locks, authority, rolled_back, stop, tasks, joining: None })
     }
 
     /// Whether raft counts this manager among its members.

@@ -1,8 +1,9 @@
 //! The agent's way to the managers: to the one that leads, as far as this node knows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use secretd_agent::Managers;
 use secretd_proto::id::NodeId;
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
 use super::links::{Mesh, Purpose};
+use super::memory::Memory;
 
 /// This node's own manager.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub(crate) enum News {
     Told(v1::Membership),
     /// Managers do not take its certificate any more.
     Outdated,
+    /// Why a manager is refused: its state is older than what this node has seen.
+    Doubt(String),
 }
 
 /// Where managers are. Clones share it.
@@ -39,16 +43,27 @@ pub(crate) struct KnownManagers {
     own: Arc<RwLock<Option<OwnManager>>>,
     /// Which address is next.
     turn: Arc<AtomicUsize>,
+    /// In which term a channel was asked for last.
+    term: Arc<AtomicU64>,
     news: mpsc::UnboundedSender<News>,
+    memory: Memory,
 }
 
 impl KnownManagers {
     /// `news` are told what managers tell this node, and that they do not believe it any more.
-    pub(crate) fn new(mesh: Mesh, addresses: Vec<String>, news: mpsc::UnboundedSender<News>) -> Self {
+    pub(crate) fn new(mesh: Mesh, addresses: Vec<String>, news: mpsc::UnboundedSender<News>, memory: Memory) -> Self {
         // Nodes begin at different managers.
         let start = usize::from(NodeId::random().as_bytes()[0]);
         let turn = Arc::new(AtomicUsize::new(start));
-        Self { mesh, addresses: Arc::new(RwLock::new(addresses)), own: Arc::default(), turn, news }
+        Self {
+            mesh,
+            addresses: Arc::new(RwLock::new(addresses)),
+            own: Arc::default(),
+            turn,
+            term: Arc::default(),
+            news,
+            memory,
+        }
     }
 
     pub(crate) fn set_addresses(&self, addresses: Vec<String>) {
@@ -78,7 +93,9 @@ impl KnownManagers {
 impl Managers for KnownManagers {
     fn channel(&self, leader: Option<&str>) -> Channel {
         let Some(own) = self.own.read().clone() else { return self.other(leader) };
-        let known = || own.store.replica().and_then(|replica| replica.leadership().leader);
+        let leadership = own.store.replica().map(secretd_store::Replica::leadership).unwrap_or_default();
+        self.term.store(leadership.term, Ordering::Relaxed);
+        let known = || leadership.leader;
         match leader {
             Some(address) if address == own.address => own.pipe,
             Some(address) => self.other(Some(address)),
@@ -91,6 +108,21 @@ impl Managers for KnownManagers {
         }
     }
 
+    fn led_anew(&self) -> BoxFuture<'_, ()> {
+        let own = self.own.read().clone();
+        let replica = own.and_then(|own| own.store.replica().cloned());
+        Box::pin(async move {
+            let Some(replica) = replica else { return std::future::pending().await };
+            let mut leadership = replica.watch_leadership();
+            while let Some(now) = leadership.next().await {
+                if now.leader.is_some() && now.term != self.term.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            std::future::pending().await
+        })
+    }
+
     fn told(&self, membership: v1::Membership) {
         let _ = self.news.send(News::Told(membership)); // nobody listens while the node leaves
     }
@@ -101,5 +133,17 @@ impl Managers for KnownManagers {
 
     fn outdated(&self) {
         let _ = self.news.send(News::Outdated); // as above
+    }
+
+    fn recall(&self) -> v1::StoredSeen {
+        self.memory.load()
+    }
+
+    fn keep(&self, seen: &v1::StoredSeen) {
+        self.memory.keep(seen);
+    }
+
+    fn doubt(&self, why: &str) {
+        let _ = self.news.send(News::Doubt(why.to_owned()));
     }
 }

@@ -2,6 +2,7 @@
 
 use secretd_manager::refusal::Refusal;
 use secretd_proto::code::{Code, METADATA_KEY};
+use secretd_store::RolledBack;
 use tonic::Status;
 
 pub(crate) fn not_in_cluster() -> Refusal {
@@ -17,6 +18,10 @@ pub(crate) fn worker() -> Refusal {
 pub(crate) fn preparing() -> Refusal {
     let message = "this node is not a cluster manager: manager is being prepared or has trouble connecting to the cluster: see \"sctl info\"";
     Refusal::new(Code::NotManager, message)
+}
+
+pub(crate) fn rolled_back(fault: &RolledBack) -> Refusal {
+    Refusal::new(Code::RolledBack, fault)
 }
 
 pub(crate) fn locked() -> Refusal {

@@ -99,7 +99,7 @@ impl Lifecycle {
     }
 }
 
-async fn ask(part: &Part) -> anyhow::Result<Membership> {
+pub(super) async fn ask(part: &Part) -> anyhow::Result<Membership> {
     let key = NodeKey::generate()?;
     let request = v1::RenewRequest { request: key.request()? };
     let mut client = AdmissionClient::new(part.managers.channel(None));

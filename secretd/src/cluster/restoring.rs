@@ -94,7 +94,7 @@ impl Lifecycle {
         let Some(manager) = &part.manager else { return Err(refusals::not_part()) };
         let description = self.node.description.borrow().clone();
         let founder = Founder { node, address: addresses.1.to_string(), description, availability };
-        restored(&manager.store, founder).await?;
+        restored(&manager.store, founder, self.node.clock.now()).await?;
         membership.stage = Stage::Member;
         part.membership = membership.clone();
         self.file().and_then(|file| file.save(&membership)).map_err(failed)

@@ -17,6 +17,8 @@ pub(crate) enum Phase {
     Active,
     /// It waits for the unlock key, or for its passphrase.
     Locked,
+    /// It is not what it is to be, and somebody has to do something.
+    Error,
 }
 
 impl Phase {
@@ -26,6 +28,7 @@ impl Phase {
             Self::Pending => "pending",
             Self::Active => "active",
             Self::Locked => "locked",
+            Self::Error => "error",
         }
     }
 }
@@ -37,7 +40,7 @@ pub(crate) struct Status {
     pub(crate) membership: Option<Membership>,
     /// Of a manager that takes part.
     pub(crate) store: Option<Store>,
-    /// Why it is not active yet.
+    /// Why it is not active.
     pub(crate) error: String,
 }
 
@@ -62,6 +65,11 @@ impl Status {
             warnings: self.store.as_ref().map(warnings).unwrap_or_default(),
             ..v1::GetInfoResponse::default()
         };
+        if let Some(doubt) = self.store.as_ref().and_then(|store| store.replica()?.doubted())
+            && info.error.is_empty()
+        {
+            info.error = doubt;
+        }
         if let Some(membership) = &self.membership {
             info.node_id = membership.node.to_string();
             info.cluster_id = membership.cluster.to_string();

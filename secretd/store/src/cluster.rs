@@ -54,6 +54,7 @@ impl ClusterRecord {
             roots: vec![root],
             rotation: None,
             retired: Vec::new(),
+            epoch: 0,
         };
         let join = |secret| JoinSecret { secret: Arc::new(secret), expires_at: None, uses_left: None };
         let keys = ClusterKeys {
@@ -65,6 +66,15 @@ impl ClusterRecord {
             unlock_version: 0,
         };
         Self { cluster: Arc::new(cluster), keys, operators: Vec::new() }
+    }
+
+    /// The same cluster, of which nodes forget how far it had come: it goes back on purpose, at `now`. Two restores of one
+    /// backup are two epochs.
+    #[must_use]
+    pub fn in_new_epoch(&self, now: Timestamp) -> Self {
+        let milliseconds = u64::try_from(now.0 / 1_000_000).unwrap_or_default();
+        let epoch = milliseconds.max(self.cluster.epoch + 1);
+        Self { cluster: Arc::new(Cluster { epoch, ..Cluster::clone(&self.cluster) }), ..self.clone() }
     }
 }
 

@@ -9,11 +9,13 @@ mod acknowledged;
 pub(crate) mod disk;
 mod key;
 mod open;
+mod reseal;
 #[cfg(feature = "testing")]
 pub(crate) mod simulated;
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use parking_lot::{Mutex, RwLock};
@@ -38,6 +40,8 @@ pub(crate) struct Engine {
     database: RwLock<Option<Database>>,
     sealer: Sealer,
     commits: Mutex<Commits>,
+    /// How many there were, for who must not wait for one.
+    count: AtomicU64,
     failure: watch::Sender<Option<Arc<StorageFailure>>>,
     directory: Utf8PathBuf,
     disk: Arc<dyn Disk>,
@@ -162,7 +166,10 @@ impl Engine {
     /// # Errors
     /// The failure of this commit, or the earlier one after which nothing is written any more.
     pub(crate) fn commit(&self, writes: Writes) -> Result<(), Arc<StorageFailure>> {
-        let mut commits = self.commits.lock();
+        self.commit_in(&mut self.commits.lock(), writes)
+    }
+
+    fn commit_in(&self, commits: &mut Commits, writes: Writes) -> Result<(), Arc<StorageFailure>> {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
@@ -171,10 +178,16 @@ impl Engine {
         match written {
             Ok(()) => {
                 commits.sequence = sequence;
+                self.count.store(sequence, Ordering::Release);
                 Ok(())
             }
             Err(cause) => Err(self.fail_with(|| cause)),
         }
+    }
+
+    /// How many commits there have been in the life of these records.
+    pub(crate) fn commits(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
     }
 
     /// The failure after which nothing is written any more.

@@ -44,6 +44,7 @@ pub use crate::raft::alone::AloneError;
 pub use crate::raft::backup::{Backup, BackupError, Restore, Restored};
 pub use crate::raft::membership::{Leadership, MemberStatus, MembershipError, keeps_quorum};
 pub use crate::raft::server::{RaftServer, ServeError};
+pub use crate::raft::witness::RolledBack;
 pub use crate::replica::Replica;
 pub use crate::store::Store;
 pub use crate::view::View;

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`config`] (openraft's types), [`shared`] (what log and state machine have in common), [`log`],
 //! [`machine`], [`snapshot`], [`message`] (what managers say to each other), [`network`] (this one to others, with
-//! [`reach`]), [`server`] (others to this one), [`contents`] and [`stream`] (snapshots on their way), [`backup`], [`membership`],
+//! [`reach`]), [`server`] (others to this one), [`past`], [`witness`] and [`meeting`] (a store that went back),
+//! [`contents`] and [`stream`] (snapshots on their way), [`backup`], [`membership`],
 //! [`actor`] (the thread that all of it runs on), [`reclaim`] and [`ballast`] (a full disk), [`alone`] (a lost majority),
 //! [`proposer`] (the seam's implementation).
 
@@ -14,9 +15,11 @@ pub(crate) mod config;
 mod contents;
 mod log;
 mod machine;
+mod meeting;
 pub(crate) mod membership;
 mod message;
 mod network;
+mod past;
 pub(crate) mod proposer;
 pub(crate) mod reach;
 mod reclaim;
@@ -28,3 +31,4 @@ mod snapshot_test;
 pub(crate) mod stream;
 #[cfg(test)]
 mod suite_test;
+pub(crate) mod witness;

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use openraft::error::{CheckIsLeaderError, RaftError};
 use secretd_proto::id::NodeId;
-use tokio::sync::{mpsc, oneshot};
+use secretd_proto::v1;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::Engine;
-use crate::ground::Threads;
+use crate::failure::StorageFailure;
+use crate::ground::{Threads, aside};
 use crate::peers::Member;
 use crate::proposer::{ProposeError, ReadError};
 use crate::raft::actor::{Request, Started};
@@ -19,6 +21,7 @@ use crate::raft::config::Raft;
 use crate::raft::membership::{self, Leadership, MemberStatus, MembershipError};
 use crate::raft::reach::Reach;
 use crate::raft::server::RaftServer;
+use crate::raft::witness::{RolledBack, Witness};
 
 /// How long a read may wait for the majority's word that this manager still leads.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +37,7 @@ pub struct Replica {
     reach: Arc<Reach>,
     pub(crate) engine: Arc<Engine>,
     threads: Arc<dyn Threads>,
+    witness: Arc<Witness>,
     /// Of the store, which ends when nobody holds it.
     requests: mpsc::WeakSender<Request>,
 }
@@ -46,9 +50,10 @@ impl fmt::Debug for Replica {
 
 impl Replica {
     pub(crate) fn new(started: &Started, engine: Arc<Engine>) -> Self {
-        let Started { raft, member, reach, requests, threads } = started;
-        let (reach, threads) = (Arc::clone(reach), Arc::clone(threads));
-        Self { raft: raft.clone(), member: *member, reach, engine, threads, requests: requests.downgrade() }
+        let Started { raft, member, reach, requests, threads, witness } = started;
+        let (reach, threads, witness) = (Arc::clone(reach), Arc::clone(threads), Arc::clone(witness));
+        let requests = requests.downgrade();
+        Self { raft: raft.clone(), member: *member, reach, engine, threads, witness, requests }
     }
 
     /// This member's number in raft: drawn with its store, never used twice.
@@ -70,7 +75,35 @@ impl Replica {
 
     /// What other managers ask of it.
     pub fn server(&self) -> RaftServer {
-        RaftServer::new(self.raft.clone(), self.member, Arc::clone(&self.engine), Arc::clone(&self.threads))
+        let (engine, threads, witness) =
+            (Arc::clone(&self.engine), Arc::clone(&self.threads), Arc::clone(&self.witness));
+        RaftServer::new(self.raft.clone(), self.member, engine, threads, witness)
+    }
+
+    /// How far this store is: what a node keeps of it.
+    pub fn position(&self) -> v1::StoredWitnessed {
+        v1::StoredWitnessed { member: self.member, position: Some(self.witness.position().into()) }
+    }
+
+    /// Whether this store was where a node has seen it.
+    pub fn was_at(&self, seen: &v1::StoredWitnessed) -> bool {
+        seen.member != self.member || seen.position.is_none_or(|place| self.witness.was_at(place.into()))
+    }
+
+    /// Notes that a node has seen this store where it never was.
+    pub fn doubt(&self, why: String) {
+        self.witness.doubt(why);
+    }
+
+    /// What a node has said last that has seen this store where it never was.
+    pub fn doubted(&self) -> Option<String> {
+        self.witness.doubted()
+    }
+
+    /// Tells when other managers have found out that this store is older than it was. It takes no part from then on, and
+    /// had best be closed.
+    pub fn rolled_back(&self) -> watch::Receiver<Option<RolledBack>> {
+        self.witness.rolled_back()
     }
 
     /// The state as it is now, for a backup. Everything goes on.
@@ -82,6 +115,19 @@ impl Replica {
         let requests = self.requests.upgrade().ok_or(ReadError::Closed)?;
         requests.send(Request::Snapshot { reply }).await.map_err(|_| ReadError::Closed)?;
         answer.await.map(Backup).map_err(|_| ReadError::Closed)
+    }
+
+    /// Seals every record anew that is under an older data key of the node, while everything goes on: how many there were.
+    ///
+    /// # Errors
+    /// When the store is closed, or the disk fails.
+    pub async fn reseal(&self) -> Result<u64, Arc<StorageFailure>> {
+        let engine = Arc::clone(&self.engine);
+        let panicked = || {
+            let source = std::io::Error::other("it has panicked");
+            Arc::new(StorageFailure::Io { step: "seal records anew", source })
+        };
+        aside(&*self.threads, async move { engine.reseal() }).await.unwrap_or_else(|| Err(panicked()))
     }
 
     /// Who leads now.
@@ -168,7 +214,7 @@ impl Replica {
 /// Tells who leads, change by change.
 #[derive(Debug)]
 pub struct LeadershipWatch {
-    metrics: tokio::sync::watch::Receiver<crate::raft::config::Metrics>,
+    metrics: watch::Receiver<crate::raft::config::Metrics>,
     known: Option<Leadership>,
 }
 

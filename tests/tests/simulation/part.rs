@@ -1,8 +1,10 @@
 //! What runs on a node beside its store: the real manager, or the real agent.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use secretd_agent::{Agent, Deps as AgentDeps, Managers};
 use secretd_ca::{CertificateDer, Fingerprint, NodeRole, RootDigest};
 use secretd_core::fake::runtime::FakeRuntime;
@@ -105,6 +107,7 @@ struct FromWorker {
     managers: usize,
     turn: AtomicUsize,
     certificates: watch::Sender<u64>,
+    seen: Mutex<v1::StoredSeen>,
 }
 
 impl Managers for FromWorker {
@@ -114,6 +117,10 @@ impl Managers for FromWorker {
         self.wires.channel(self.own, to, std::convert::identity)
     }
 
+    fn led_anew(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+
     fn told(&self, _: v1::Membership) {}
 
     fn certificates(&self) -> watch::Receiver<u64> {
@@ -121,6 +128,18 @@ impl Managers for FromWorker {
     }
 
     fn outdated(&self) {}
+
+    fn recall(&self) -> v1::StoredSeen {
+        self.seen.lock().clone()
+    }
+
+    fn keep(&self, seen: &v1::StoredSeen) {
+        self.seen.lock().clone_from(seen);
+    }
+
+    fn doubt(&self, why: &str) {
+        panic!("nothing that was acknowledged goes back: {why}");
+    }
 }
 
 /// Runs the agent of a worker.
@@ -150,6 +169,7 @@ pub(crate) async fn work(
             managers,
             turn: AtomicUsize::new(own),
             certificates: watch::Sender::new(1),
+            seen: Mutex::default(),
         }),
         description: described,
         runtime: Arc::new(containers),

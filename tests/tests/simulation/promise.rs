@@ -30,7 +30,8 @@ impl Promises {
     pub(crate) fn answered_append(&mut self, member: u64, request: &v1::AppendRequest, answer: &v1::AppendResponse) {
         match &answer.outcome {
             Some(Outcome::HigherVote(vote)) => self.told(member, voted(vote)),
-            Some(Outcome::Success(_) | Outcome::Partial(_) | Outcome::PartialNone(_) | Outcome::Conflict(_)) | None => {
+            None => {} // nothing was taken: who asks has to look at what is known of it first
+            Some(Outcome::Success(_) | Outcome::Partial(_) | Outcome::PartialNone(_) | Outcome::Conflict(_)) => {
                 if let Some(vote) = &request.vote {
                     self.told(member, Voted { won: false, ..voted(vote) });
                 }

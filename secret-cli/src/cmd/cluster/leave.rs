@@ -17,7 +17,10 @@ pub(crate) struct Leave {
 
 pub(crate) async fn run(context: &Context, args: &Leave) -> Result<u8, Failure> {
     let mut local = context.host.local().await?;
-    local.leave_cluster(LeaveClusterRequest { force: args.force }).await?;
+    let left = local.leave_cluster(LeaveClusterRequest { force: args.force }).await?.into_inner();
+    if !left.warning.is_empty() {
+        output::note(&format!("WARNING: {}", left.warning));
+    }
     output::bytes(context.format.object("Node left the cluster.", &json!({ "Left": true }))?.as_bytes())?;
     Ok(0)
 }

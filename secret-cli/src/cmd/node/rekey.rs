@@ -21,11 +21,15 @@ pub(crate) struct Rekey {
     /// What systemd hands over as the credential secretd-kek: the node starts without being asked
     #[arg(long)]
     credential: bool,
+    /// A new data key: it seals from now on, and what there is is sealed anew in the background
+    #[arg(long)]
+    data_key: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: &Rekey) -> Result<u8, Failure> {
     let mut local = context.host.local().await?;
     let source = match (args.passphrase, args.credential) {
+        _ if args.data_key => Source::DataKey(true),
         (true, _) => {
             let passphrase = input::hidden_line("New passphrase: ", "the new passphrase")?;
             Source::Passphrase(passphrase.as_bytes().to_vec())
@@ -35,7 +39,8 @@ pub(crate) async fn run(context: &Context, args: &Rekey) -> Result<u8, Failure> 
     };
     let kek = local.rekey(RekeyRequest { source: Some(source) }).await?.into_inner();
     let worth = if kek.secure { "secure" } else { "weak" };
-    let plain = format!("Data key wrapped anew: {} ({worth}): {}", kek.source, kek.reason);
+    let done = if args.data_key { "New data key, wrapped by" } else { "Data key wrapped anew:" };
+    let plain = format!("{done} {} ({worth}): {}", kek.source, kek.reason);
     let value = json!({ "Source": kek.source, "Secure": kek.secure, "Reason": kek.reason });
     output::bytes(context.format.object(&plain, &value)?.as_bytes())?;
     Ok(0)

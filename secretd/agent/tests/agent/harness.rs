@@ -83,7 +83,7 @@ impl Dispatcher for Manager {
     }
 
     async fn heartbeat(&self, _: Request<v1::HeartbeatRequest>) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        Ok(Response::new(v1::HeartbeatResponse {}))
+        Ok(Response::new(v1::HeartbeatResponse::default()))
     }
 
     async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
@@ -323,6 +323,10 @@ impl Managers for OneManager {
         self.0.clone()
     }
 
+    fn led_anew(&self) -> futures::future::BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     fn told(&self, _: v1::Membership) {}
 
     fn certificates(&self) -> watch::Receiver<u64> {
@@ -330,6 +334,16 @@ impl Managers for OneManager {
     }
 
     fn outdated(&self) {}
+
+    fn recall(&self) -> v1::StoredSeen {
+        v1::StoredSeen::default()
+    }
+
+    fn keep(&self, _: &v1::StoredSeen) {}
+
+    fn doubt(&self, why: &str) {
+        panic!("this manager never goes back: {why}");
+    }
 }
 
 fn description(key: &[u8]) -> NodeDescription {

@@ -122,6 +122,7 @@ impl From<NodeDescription> for v1::NodeDescription {
             engine_labels: node.engine_labels.into_iter().collect(),
             secrets: Some(node.secrets.into()),
             cgroup: node.cgroup,
+            fault: node.fault,
         }
     }
 }
@@ -139,6 +140,7 @@ impl From<v1::NodeDescription> for NodeDescription {
             engine_labels: BTreeMap::from_iter(node.engine_labels),
             secrets: node.secrets.map(SecretsStatus::from).unwrap_or_default(),
             cgroup: node.cgroup,
+            fault: node.fault,
         }
     }
 }
@@ -154,6 +156,8 @@ impl From<SecretsStatus> for v1::SecretsStatus {
             weaknesses: status.weaknesses,
             kek: status.kek,
             kek_secure: status.kek_secure,
+            data_key_made_at: status.data_key_made_at,
+            data_key_resealing: status.data_key_resealing,
         }
     }
 }
@@ -169,6 +173,8 @@ impl From<v1::SecretsStatus> for SecretsStatus {
             weaknesses: status.weaknesses,
             kek: status.kek,
             kek_secure: status.kek_secure,
+            data_key_made_at: status.data_key_made_at,
+            data_key_resealing: status.data_key_resealing,
         }
     }
 }
@@ -186,6 +192,7 @@ impl From<Cluster> for v1::Cluster {
                 started_at_unix_nanos: rotation.started_at.0,
             }),
             retired: cluster.retired.into_iter().map(Into::into).collect(),
+            epoch: cluster.epoch,
         }
     }
 }
@@ -241,6 +248,7 @@ impl TryFrom<v1::Cluster> for Cluster {
                 started_at: Timestamp(rotation.started_at_unix_nanos),
             }),
             retired: cluster.retired.into_iter().map(Into::into).collect(),
+            epoch: cluster.epoch,
         })
     }
 }

@@ -74,7 +74,11 @@ impl Agent {
     async fn connect_with(world: &World, key: PrivateKey, public: &[u8]) -> Self {
         let node = world.node;
         let mut client = world.dispatcher();
-        let request = v1::SessionRequest { node_id: node.to_string(), description: Some(description(public)) };
+        let request = v1::SessionRequest {
+            node_id: node.to_string(),
+            description: Some(description(public)),
+            ..Default::default()
+        };
         let mut messages = client.session(request).await.unwrap().into_inner();
         let session = messages.message().await.unwrap().unwrap().session_id;
         let request = v1::AssignmentsRequest { session_id: session.clone() };

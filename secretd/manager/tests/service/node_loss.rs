@@ -111,6 +111,7 @@ async fn a_node_speaks_for_itself_alone() {
     let request = v1::SessionRequest {
         node_id: secretd_proto::id::NodeId::random().to_string(),
         description: Some(description(&[1; 32])),
+        ..Default::default()
     };
     assert_eq!(refused(world.dispatcher().session(request).await.map(drop)).0, Code::PermissionDenied);
 

@@ -55,6 +55,13 @@ impl Acknowledged {
         written.map_err(|source| StorageFailure::Io { step: STEP, source })
     }
 
+    /// Says it again, under the newest key alone.
+    pub(super) fn renew(&self, sealer: &Sealer, count: u64) -> Result<(), StorageFailure> {
+        self.record(sealer, count.saturating_sub(1))?;
+        self.record(sealer, count)?;
+        self.sync()
+    }
+
     /// Makes the count durable.
     pub(super) fn sync(&self) -> Result<(), StorageFailure> {
         self.0.sync().map_err(|source| StorageFailure::Io { step: STEP, source })
@@ -71,5 +78,5 @@ fn encode(sealer: &Sealer, count: u64) -> [u8; SLOT] {
 
 fn decode(sealer: &Sealer, slot: &[u8; SLOT]) -> Option<u64> {
     let (number, tag) = slot.split_first_chunk::<8>()?;
-    (sealer.index(DOMAIN, number).as_slice() == tag).then(|| u64::from_be_bytes(*number))
+    sealer.is_index(DOMAIN, number, tag).then(|| u64::from_be_bytes(*number))
 }

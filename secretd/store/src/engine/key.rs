@@ -29,6 +29,12 @@ impl Key {
     pub(crate) const COMMITTED: Self = Self(Cow::Borrowed(b"m.committed"));
     /// The log id up to which the log is purged.
     pub(crate) const PURGED: Self = Self(Cow::Borrowed(b"m.purged"));
+    /// The runs that this store has had.
+    pub(crate) const RUNS: Self = Self(Cow::Borrowed(b"m.runs"));
+    /// How far the stores of other members had come.
+    pub(crate) const WITNESS: Self = Self(Cow::Borrowed(b"m.witness"));
+    /// Says that the store was found to be older than it was.
+    pub(crate) const ROLLED_BACK: Self = Self(Cow::Borrowed(b"m.rolled-back"));
     /// Up to where the state is.
     pub(crate) const APPLIED: Self = Self(Cow::Borrowed(b"m.applied"));
 

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use parking_lot::{Mutex, RwLock};
@@ -13,6 +14,7 @@ use super::acknowledged::{Acknowledged, Count};
 use super::disk::{Disk, Files};
 use super::{Commits, Engine, Key, Writes};
 use crate::failure::StorageFailure;
+use crate::raft::witness::RolledBack;
 
 const FILE: &str = "records.redb";
 /// Records are read from the page cache of the kernel; this one only spares system calls.
@@ -73,6 +75,9 @@ pub enum OpenError {
         /// Commits that are there.
         found: u64,
     },
+    /// It was found to be older than it was.
+    #[error("{0}")]
+    RolledBack(RolledBack),
     /// A newer secretd wrote it.
     #[error("the store in {directory} has format {found}, this secretd knows {known}: use the newer secretd")]
     NewerFormat {
@@ -150,11 +155,13 @@ impl Engine {
             database: RwLock::new(Some(database)),
             sealer,
             commits: Mutex::new(Commits { acknowledged, sequence: 0 }),
+            count: AtomicU64::new(0),
             failure: watch::Sender::new(None),
             directory: directory.to_owned(),
             disk,
         };
         engine.check(count)?;
+        engine.count.store(engine.commits.lock().sequence, Ordering::Release);
         Ok(engine)
     }
 

@@ -254,6 +254,71 @@ fn another_key_opens_nothing() {
 }
 
 #[test]
+fn everything_is_sealed_anew_under_a_new_data_key_while_commits_go_on() {
+    let (_guard, path) = directory();
+    let sealer = sealer();
+    let engine = Arc::new(Engine::open(&path, sealer.clone()).unwrap());
+    for index in 0..40u64 {
+        let mut writes = Writes::default();
+        writes.put(Key::log(index), value(index));
+        engine.commit(writes).unwrap();
+    }
+    let new = Dek::from_bytes(&[9; 32]);
+    sealer.begin(1, &new);
+    let writer = {
+        let engine = Arc::clone(&engine);
+        let write = move || {
+            for index in 20..80u64 {
+                let mut writes = Writes::default();
+                writes.put(Key::log(index), value(index));
+                engine.commit(writes).unwrap();
+            }
+        };
+        std::thread::Builder::new().name("writer".to_owned()).spawn(write).unwrap()
+    };
+
+    let resealed = engine.reseal().unwrap();
+    writer.join().unwrap();
+
+    assert!((20..=50).contains(&resealed), "{resealed}");
+    assert_eq!(engine.reseal().unwrap(), 0, "something was left");
+    // The old key is gone: at once, and for the next start, the count of commits included.
+    sealer.forget_older();
+    for index in 0..80 {
+        assert_eq!(engine.get(&Key::log(index)).unwrap().map(|read| read.to_vec()), Some(value(index)));
+    }
+    engine.close().unwrap();
+    drop(engine);
+    let engine = Engine::open(&path, Sealer::of(1, &new)).unwrap();
+    assert_eq!(engine.get(&Key::log(3)).unwrap().map(|read| read.to_vec()), Some(value(3)));
+}
+
+#[test]
+fn store_that_was_half_sealed_anew_opens_with_both_keys_and_goes_on() {
+    let (_guard, path) = directory();
+    let new = Dek::from_bytes(&[9; 32]);
+    {
+        let (engine, sealer) = (filled(&path), sealer());
+        drop(engine);
+        let engine = Engine::open(&path, sealer.clone()).unwrap();
+        sealer.begin(1, &new);
+        let mut writes = Writes::default();
+        writes.put(Key::log(1), value(1));
+        engine.commit(writes).unwrap(); // and the process ends
+    }
+
+    let both = sealer();
+    both.begin(1, &new);
+    let engine = Engine::open(&path, both.clone()).unwrap();
+    assert!(engine.reseal().unwrap() >= 39);
+    both.forget_older();
+
+    for index in 0..40 {
+        assert_eq!(engine.get(&Key::log(index)).unwrap().map(|read| read.to_vec()), Some(value(index)));
+    }
+}
+
+#[test]
 fn a_record_moved_to_another_place_is_refused() {
     let (_guard, path) = directory();
     let engine = filled(&path);

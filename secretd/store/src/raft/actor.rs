@@ -14,6 +14,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use secretd_core::time::Version;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tracing::{error, info};
 
 use super::config::{Batch, Metrics, Outcomes, Raft, raft_config};
@@ -26,6 +27,7 @@ use super::reach::Reach;
 use super::reclaim::reclaim;
 use super::shared::Shared;
 use super::snapshot::StateSnapshot;
+use super::witness::{RolledBack, Witness};
 use crate::conflict::Conflict;
 use crate::engine::{Engine, Key, OpenError, Writes};
 use crate::failure::StorageFailure;
@@ -70,6 +72,8 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 const SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
 /// How long a commit may take before it is given up as one without a majority.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long without a proposal what is known of other members is written down by itself.
+const QUIET: Duration = Duration::from_secs(1);
 /// How long applying what is committed may take when a store is opened.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -81,6 +85,7 @@ pub(crate) struct Started {
     pub(crate) member: u64,
     pub(crate) reach: Arc<Reach>,
     pub(crate) threads: Arc<dyn Threads>,
+    pub(crate) witness: Arc<Witness>,
 }
 
 impl fmt::Debug for Started {
@@ -99,15 +104,15 @@ pub(crate) async fn start(
 ) -> Result<Started, OpenError> {
     let reach = Arc::new(Reach::default());
     let (threads, log) = (ground.threads, ground.log);
-    let network =
-        Network { peers, runtime: Handle::current(), threads: Arc::clone(&threads), reach: Arc::clone(&reach) };
+    let way = Way { peers, runtime: Handle::current(), threads: Arc::clone(&threads), reach: Arc::clone(&reach) };
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let (ready, opened) = oneshot::channel();
     let run = async move {
-        match Actor::open(engine, publisher, network, log).await {
+        match Actor::open(engine, publisher, way, log).await {
             Ok(actor) => {
+                let witness = Arc::clone(&actor.shared.witness);
                 // An opener that has gone away has dropped its sender too: the inbox ends at once.
-                let _ = ready.send(Ok((actor.raft.clone(), actor.member)));
+                let _ = ready.send(Ok((actor.raft.clone(), actor.member, witness)));
                 actor.run(inbox).await;
             }
             Err(failure) => {
@@ -117,8 +122,16 @@ pub(crate) async fn start(
     };
     threads.run_core(Box::pin(run)).map_err(OpenError::Thread)?;
     let stopped = || OpenError::Thread(std::io::Error::other("it stopped"));
-    let (raft, member) = opened.await.map_err(|_| stopped())??;
-    Ok(Started { requests, raft, member, reach, threads })
+    let (raft, member, witness) = opened.await.map_err(|_| stopped())??;
+    Ok(Started { requests, raft, member, reach, threads, witness })
+}
+
+/// To the other members.
+struct Way {
+    peers: Arc<dyn Peers>,
+    runtime: Handle,
+    threads: Arc<dyn Threads>,
+    reach: Arc<Reach>,
 }
 
 struct Actor {
@@ -134,18 +147,24 @@ impl Actor {
     async fn open(
         engine: Arc<Engine>,
         publisher: Arc<Publisher>,
-        network: Network,
+        way: Way,
         log_length: LogLength,
     ) -> Result<Self, OpenError> {
         let directory = engine.directory().to_owned();
         let damaged = |source| OpenError::Damaged { directory: directory.clone(), source };
         let refused = |reason: String| OpenError::Raft { directory: directory.clone(), reason };
         let member = member_id(&engine).map_err(|source| OpenError::of_failure(&directory, source))?;
-        let shared = Arc::new(Shared::new(engine, publisher));
+        if let Some(line) = engine.get(&Key::ROLLED_BACK).map_err(damaged)? {
+            return Err(OpenError::RolledBack(RolledBack(String::from_utf8_lossy(&line).into_owned())));
+        }
+        let failed = |source| OpenError::of_failure(&directory, source);
+        let witness = Arc::new(Witness::open(&engine, member).map_err(failed)?);
+        let Way { peers, runtime, threads, reach } = way;
+        let network = Network { peers, runtime, threads, reach: Arc::clone(&reach), witness: Arc::clone(&witness) };
+        let shared = Arc::new(Shared::new(engine, publisher, witness));
         let log = LogStore::open(Arc::clone(&shared)).map_err(damaged)?;
         let machine = StateMachine::open(Arc::clone(&shared)).map_err(damaged)?;
         let config = Arc::new(raft_config(log_length).validate().map_err(|error| refused(error.to_string()))?);
-        let reach = Arc::clone(&network.reach);
         let raft = Raft::new(member, config, network, log, machine).await;
         let raft = raft.map_err(|error| refused(error.to_string()))?;
         let actor = Self { shared, raft, member, reach, payload_bytes: 0 };
@@ -184,8 +203,16 @@ impl Actor {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         let mut waiting = Vec::new();
         let closing = loop {
-            // Cancel-safe: nothing else is selected on.
-            let other = match inbox.recv().await {
+            // Cancel-safe: a message that is received is not dropped.
+            let request = match timeout(QUIET, inbox.recv()).await {
+                Ok(request) => request,
+                Err(_) => {
+                    // After a failure nothing is written, which every proposal says.
+                    let _ = self.shared.keep_witness();
+                    continue;
+                }
+            };
+            let other = match request {
                 Some(Request::Propose { proposal, reply }) => {
                     waiting.push((proposal, reply));
                     let other = take_waiting(&mut inbox, &mut waiting);
@@ -301,7 +328,7 @@ impl Actor {
         }
         let truncations = self.shared.truncations();
         let written = self.raft.client_write(Batch(Arc::new(proposals)));
-        match tokio::time::timeout(COMMIT_TIMEOUT, written).await {
+        match timeout(COMMIT_TIMEOUT, written).await {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
                 // Raft gives the same answer for an entry that it had written and took back. Others may still have it.
@@ -381,11 +408,17 @@ pub(crate) fn member_id(engine: &Engine) -> Result<u64, Arc<StorageFailure>> {
     if let Some(id) = engine.number(&Key::MEMBER)? {
         return Ok(id);
     }
-    let drawn = u128::from_be_bytes(*secretd_proto::id::NodeId::random().as_bytes());
-    #[allow(clippy::cast_possible_truncation)] // 64 of its 128 random bits
-    let id = drawn as u64;
+    let id = draw();
     let mut writes = Writes::default();
     writes.put(Key::MEMBER, id.to_be_bytes().to_vec());
     engine.commit(writes)?;
     Ok(id)
+}
+
+/// 64 random bits.
+pub(crate) fn draw() -> u64 {
+    let drawn = u128::from_be_bytes(*secretd_proto::id::NodeId::random().as_bytes());
+    #[allow(clippy::cast_possible_truncation)] // 64 of its 128 random bits
+    let drawn = drawn as u64;
+    drawn
 }

@@ -11,6 +11,7 @@ use camino::Utf8Path;
 use openraft::{CommittedLeaderId, EntryPayload};
 use secretd_sealing::at_rest::Sealer;
 
+use super::actor::draw;
 use super::config::{Entry, LogId, Membership, Vote};
 use crate::engine::{Engine, Key, OpenError, Writes};
 use crate::failure::StorageFailure;
@@ -50,7 +51,8 @@ pub(crate) fn make_alone(dir: &Utf8Path, sealer: Sealer, own: Member) -> Result<
 
 /// Puts the entry that makes `own` the only member at the end of the log.
 pub(crate) fn append(engine: &Engine, own: Member) -> Result<(), AloneError> {
-    let member = engine.number(&Key::MEMBER)?.ok_or(AloneError::Empty)?;
+    engine.number(&Key::MEMBER)?.ok_or(AloneError::Empty)?;
+    let member = draw(); // what others know of the member that it was counts no more
     let vote = engine.get(&Key::VOTE)?.map(|bytes| record::decode_vote(&bytes)).transpose()?;
     let term = vote.ok_or(AloneError::Empty)?.leader_id.term + 1;
     let last = last_index(engine)?.ok_or(AloneError::Empty)?;
@@ -60,6 +62,8 @@ pub(crate) fn append(engine: &Engine, own: Member) -> Result<(), AloneError> {
     let mut writes = Writes::default();
     writes.put(Key::log(log_id.index), record::encode_entry(&entry));
     writes.put(Key::VOTE, record::encode_vote(&Vote::new(term, member)));
+    writes.put(Key::MEMBER, member.to_be_bytes().to_vec());
+    writes.delete(Key::ROLLED_BACK);
     Ok(engine.commit(writes)?)
 }
 

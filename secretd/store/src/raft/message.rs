@@ -27,6 +27,8 @@ pub(crate) fn append_request(to: u64, request: &AppendEntriesRequest<TypeConfig>
         previous: request.prev_log_id.map(log_id),
         entries: request.entries.iter().map(appended).collect(),
         committed: request.leader_commit.map(log_id),
+        standing: None,
+        witnessed: Vec::new(),
     }
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn append_response(answer: &AppendEntriesResponse<u64>) -> v1::Append
         AppendEntriesResponse::Conflict => Outcome::Conflict(v1::StoredBlank {}),
         AppendEntriesResponse::HigherVote(vote) => Outcome::HigherVote(vote_message(vote)),
     };
-    v1::AppendResponse { outcome: Some(outcome) }
+    v1::AppendResponse { outcome: Some(outcome), standing: None }
 }
 
 pub(crate) fn append_answer(answer: v1::AppendResponse) -> Result<AppendEntriesResponse<u64>, MessageError> {
@@ -93,7 +95,12 @@ pub(crate) fn append_answer(answer: v1::AppendResponse) -> Result<AppendEntriesR
 }
 
 pub(crate) fn vote_request(to: u64, request: &VoteRequest<u64>) -> v1::VoteRequest {
-    v1::VoteRequest { to, vote: Some(vote_message(&request.vote)), last: request.last_log_id.map(log_id) }
+    v1::VoteRequest {
+        to,
+        vote: Some(vote_message(&request.vote)),
+        last: request.last_log_id.map(log_id),
+        standing: None,
+    }
 }
 
 pub(crate) fn vote_request_of(request: v1::VoteRequest) -> Result<VoteRequest<u64>, MessageError> {
@@ -106,6 +113,7 @@ pub(crate) fn vote_response(answer: &VoteResponse<u64>) -> v1::VoteResponse {
         vote: Some(vote_message(&answer.vote)),
         granted: answer.vote_granted,
         last: answer.last_log_id.map(log_id),
+        standing: None,
     }
 }
 

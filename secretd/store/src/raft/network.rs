@@ -21,6 +21,7 @@ use super::config::{HEARTBEAT, LogId, TypeConfig, Vote};
 use super::message;
 use super::reach::Reach;
 use super::stream;
+use super::witness::Witness;
 use crate::ground::Threads;
 use crate::peers::{Member, PeerError, Peers};
 
@@ -37,6 +38,7 @@ pub(crate) struct Network {
     pub(crate) runtime: Handle,
     pub(crate) threads: Arc<dyn Threads>,
     pub(crate) reach: Arc<Reach>,
+    pub(crate) witness: Arc<Witness>,
 }
 
 /// The connection to one member.
@@ -62,7 +64,7 @@ struct UnderWay {
 /// A member that has forgotten what it had acknowledged.
 #[derive(Debug, thiserror::Error)]
 #[error("manager {0} has lost entries of its log that it had acknowledged: was its data directory rolled back?")]
-pub(crate) struct RolledBack(Member);
+struct LostEntries(Member);
 
 type AppendError = RPCError<u64, Member, RaftError<u64>>;
 
@@ -111,11 +113,8 @@ impl Connection {
     fn spawn(&self, request: v1::AppendRequest) -> JoinHandle<Result<AppendEntriesResponse<u64>, PeerError>> {
         let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
         self.network.runtime.spawn(async move {
-            let answer = deliver(&*network.peers, &member, request).await;
-            if answer.is_ok() {
-                network.reach.answered(target);
-            }
-            answer.and_then(|answer| message::append_answer(answer).map_err(not_understood))
+            let answer = network.append(target, &member, request).await?;
+            message::append_answer(answer).map_err(not_understood)
         })
     }
 
@@ -125,12 +124,12 @@ impl Connection {
         previous: Option<LogId>,
         last: Option<LogId>,
         answer: &AppendEntriesResponse<u64>,
-    ) -> Result<(), RolledBack> {
+    ) -> Result<(), LostEntries> {
         match answer {
             AppendEntriesResponse::Success => self.matched = self.matched.max(last),
             AppendEntriesResponse::PartialSuccess(up_to) => self.matched = self.matched.max(*up_to),
             AppendEntriesResponse::Conflict if previous <= self.matched => {
-                return Err(RolledBack(self.member.clone()));
+                return Err(LostEntries(self.member.clone()));
             }
             AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
         }
@@ -139,9 +138,13 @@ impl Connection {
 }
 
 /// Makes one call, with signs of life next to it while it takes long.
-async fn deliver(peers: &dyn Peers, to: &Member, request: v1::AppendRequest) -> Result<v1::AppendResponse, PeerError> {
+pub(super) async fn deliver(
+    peers: &dyn Peers,
+    to: &Member,
+    request: v1::AppendRequest,
+) -> Result<v1::AppendResponse, PeerError> {
     let is_sign_of_life = request.entries.is_empty();
-    let sign_of_life = v1::AppendRequest { entries: Vec::new(), ..request.clone_without_entries() };
+    let sign_of_life = without_entries(&request);
     let call = timeout(LONGEST_CALL, peers.append(to, request));
     let signs = async {
         if is_sign_of_life {
@@ -160,14 +163,9 @@ async fn deliver(peers: &dyn Peers, to: &Member, request: v1::AppendRequest) -> 
 }
 
 /// What a message has besides entries.
-trait WithoutEntries {
-    fn clone_without_entries(&self) -> Self;
-}
-
-impl WithoutEntries for v1::AppendRequest {
-    fn clone_without_entries(&self) -> Self {
-        Self { to: self.to, vote: self.vote, previous: self.previous, entries: Vec::new(), committed: self.committed }
-    }
+pub(super) fn without_entries(request: &v1::AppendRequest) -> v1::AppendRequest {
+    let v1::AppendRequest { to, vote, previous, committed, standing, .. } = *request;
+    v1::AppendRequest { to, vote, previous, entries: Vec::new(), committed, standing, witnessed: Vec::new() }
 }
 
 #[allow(clippy::result_large_err)] // raft wants it unboxed
@@ -204,8 +202,7 @@ impl RaftNetwork<TypeConfig> for Connection {
         let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
         let request = message::vote_request(self.target, &request);
         let call = self.network.runtime.spawn(async move {
-            let answer = network.peers.vote(&member, request).await?;
-            network.reach.answered(target);
+            let answer = network.vote(target, &member, request).await?;
             message::vote_answer(answer).map_err(not_understood)
         });
         joined(call.await)
@@ -218,9 +215,13 @@ impl RaftNetwork<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        let (network, member) = (self.network.clone(), self.member.clone());
-        let chunks = stream::send(&self.network, self.target, &vote, snapshot);
-        let mut call = self.network.runtime.spawn(async move { network.peers.install_snapshot(&member, chunks).await });
+        let (network, target, member) = (self.network.clone(), self.target, self.member.clone());
+        let chunks = stream::send(&self.network, &vote, target, snapshot);
+        let mut call = self.network.runtime.spawn(async move {
+            let answer = network.peers.install_snapshot(&member, chunks).await?;
+            network.met(target, &member, answer.standing)?;
+            Ok(answer)
+        });
         let answer = tokio::select! {
             biased;
             closed = cancel => {

@@ -7,12 +7,15 @@ use camino::Utf8PathBuf;
 use openraft::EntryPayload;
 use openraft::raft::AppendEntriesResponse;
 use secretd_proto::v1;
+use secretd_proto::v1::snapshot_chunk::Chunk;
+use secretd_proto::v1::standing::Verdict;
 use tokio::sync::{Mutex, mpsc};
 
 use super::config::{Batch, Entry, Raft};
 use super::message;
 use super::proposer::{RESERVE_BYTES, fits, space};
 use super::stream::{Incoming, ReceiveError};
+use super::witness::Witness;
 use crate::engine::Engine;
 use crate::failure::StorageFailure;
 use crate::ground::{Threads, aside};
@@ -45,6 +48,7 @@ pub struct RaftServer {
     member: u64,
     engine: Arc<Engine>,
     threads: Arc<dyn Threads>,
+    witness: Arc<Witness>,
     incoming: Utf8PathBuf,
     /// One snapshot at a time.
     receiving: Arc<Mutex<()>>,
@@ -57,9 +61,15 @@ impl fmt::Debug for RaftServer {
 }
 
 impl RaftServer {
-    pub(crate) fn new(raft: Raft, member: u64, engine: Arc<Engine>, threads: Arc<dyn Threads>) -> Self {
+    pub(crate) fn new(
+        raft: Raft,
+        member: u64,
+        engine: Arc<Engine>,
+        threads: Arc<dyn Threads>,
+        witness: Arc<Witness>,
+    ) -> Self {
         let incoming = engine.directory().join("incoming");
-        Self { raft, member, engine, threads, incoming, receiving: Arc::default() }
+        Self { raft, member, engine, threads, witness, incoming, receiving: Arc::default() }
     }
 
     /// Takes log entries. What is answered with success is durable.
@@ -71,18 +81,33 @@ impl RaftServer {
     /// See [`ServeError`].
     pub async fn append(&self, request: v1::AppendRequest) -> Result<v1::AppendResponse, ServeError> {
         self.check(request.to)?;
+        let by = request.standing.unwrap_or_default().member;
+        let standing = self.judge(request.standing);
+        if standing.verdict() != Verdict::Served {
+            return Ok(v1::AppendResponse { outcome: None, standing: Some(standing) });
+        }
+        self.witness.hear(&request.witnessed);
         let mut request = message::append_request_of(request)?;
         let asked = request.entries.len();
         request.entries.truncate(fitting(self.engine.free_bytes(), &request.entries));
         let taken = (request.entries.len() < asked).then(|| request.entries.last().map(|entry| entry.log_id));
         let answer = self.raft.append_entries(request).await;
-        let answer = answer.map_err(|error| ServeError::Stopped(error.to_string()))?;
-        match (answer, taken) {
-            (AppendEntriesResponse::Success, Some(None)) => Err(ServeError::Full),
-            (AppendEntriesResponse::Success, Some(up_to)) => {
-                Ok(message::append_response(&AppendEntriesResponse::PartialSuccess(up_to)))
-            }
-            (answer, _) => Ok(message::append_response(&answer)),
+        let answer = match (answer.map_err(|error| ServeError::Stopped(error.to_string()))?, taken) {
+            (AppendEntriesResponse::Success, Some(None)) => return Err(ServeError::Full),
+            (AppendEntriesResponse::Success, Some(up_to)) => AppendEntriesResponse::PartialSuccess(up_to),
+            (answer, _) => answer,
+        };
+        // How far the store is now, with what was taken.
+        let standing = Some(self.witness.standing(by));
+        Ok(v1::AppendResponse { standing, ..message::append_response(&answer) })
+    }
+
+    /// Looks at what a manager knows of this one that this one does not know: in a store from before it was one, it is in no
+    /// list. Nothing else that it says counts.
+    pub fn look(&self, to: u64, standing: Option<v1::Standing>) {
+        if to == self.member {
+            let known = standing.and_then(|standing| standing.known).map(Into::into);
+            let _ = self.witness.check(known, "a manager that this one does not know"); // whoever waits for it is told
         }
     }
 
@@ -92,8 +117,14 @@ impl RaftServer {
     /// See [`ServeError`].
     pub async fn vote(&self, request: v1::VoteRequest) -> Result<v1::VoteResponse, ServeError> {
         self.check(request.to)?;
+        let by = request.standing.unwrap_or_default().member;
+        let standing = self.judge(request.standing);
+        if standing.verdict() != Verdict::Served {
+            return Ok(v1::VoteResponse { standing: Some(standing), ..v1::VoteResponse::default() });
+        }
         let answer = self.raft.vote(message::vote_request_of(request)?).await;
-        answer.map(|answer| message::vote_response(&answer)).map_err(|error| ServeError::Stopped(error.to_string()))
+        let answer = answer.map_err(|error| ServeError::Stopped(error.to_string()))?;
+        Ok(v1::VoteResponse { standing: Some(self.witness.standing(by)), ..message::vote_response(&answer) })
     }
 
     /// Takes a state in place of the log. When it returns, the state is durable and in every view.
@@ -106,8 +137,17 @@ impl RaftServer {
     ) -> Result<v1::SnapshotResponse, ServeError> {
         let _one = self.receiving.lock().await;
         let (engine, directory, member) = (Arc::clone(&self.engine), self.incoming.clone(), self.member);
+        let first = chunks.recv().await.ok_or(ReceiveError::BrokenOff)?;
+        let shown = match &first.chunk {
+            Some(Chunk::Header(header)) => header.standing,
+            Some(Chunk::Record(_) | Chunk::Payload(_) | Chunk::End(_)) | None => None,
+        };
+        match self.judge(shown).verdict() {
+            Verdict::Served => {}
+            Verdict::Stranger => return Err(ReceiveError::Standing("its sender is not known yet").into()),
+            Verdict::RolledBack => return Err(ReceiveError::Standing("this store was rolled back").into()),
+        }
         let receive = async move {
-            let first = chunks.recv().await.ok_or(ReceiveError::BrokenOff)?;
             let mut incoming = Incoming::begin(&engine.disk(), directory, engine.sealer(), member, first)?;
             loop {
                 let chunk = chunks.recv().await.ok_or(ReceiveError::BrokenOff)?;
@@ -126,7 +166,18 @@ impl RaftServer {
         let (vote, snapshot) = incoming.snapshot();
         let answer = self.raft.install_full_snapshot(vote, snapshot).await;
         let answer = answer.map_err(|error| stopped(error.to_string()))?;
-        Ok(v1::SnapshotResponse { vote: Some(vote_message(&answer.vote)) })
+        let by = shown.unwrap_or_default().member;
+        Ok(v1::SnapshotResponse { vote: Some(vote_message(&answer.vote)), standing: Some(self.witness.standing(by)) })
+    }
+
+    /// What is known of each other, before a request is looked at.
+    fn judge(&self, standing: Option<v1::Standing>) -> v1::Standing {
+        let asker = standing.unwrap_or_default().member;
+        let config = Arc::clone(&self.raft.metrics().borrow().membership_config);
+        match config.membership().get_node(&asker) {
+            Some(member) => self.witness.judge(standing, format_args!("manager {member}")),
+            None => self.witness.judge(standing, "another manager"),
+        }
     }
 
     fn check(&self, to: u64) -> Result<(), ServeError> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,6 +15,7 @@ use crate::failure::StorageFailure;
 use crate::op::PayloadRef;
 use crate::raft::config::LogId;
 use crate::raft::snapshot::{Pins, StateSnapshot};
+use crate::raft::witness::Witness;
 use crate::record::encode_log_id;
 use crate::watch::Publisher;
 
@@ -28,6 +29,9 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) pins: Pins,
+    pub(crate) witness: Arc<Witness>,
+    /// Whether entries were appended since what is known of others was written down in a commit of its own.
+    appended: AtomicBool,
     staged: Mutex<BTreeMap<Key, Option<Vec<u8>>>>,
     /// Up to which entry the state has come.
     applied: AtomicU64,
@@ -38,11 +42,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(engine: Arc<Engine>, publisher: Arc<Publisher>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, publisher: Arc<Publisher>, witness: Arc<Witness>) -> Self {
         Self {
             engine,
             publisher,
             pins: Pins::default(),
+            witness,
+            appended: AtomicBool::new(false),
             staged: Mutex::default(),
             applied: AtomicU64::new(0),
             purge: Mutex::default(),
@@ -106,8 +112,28 @@ impl Shared {
 
     /// Commits log entries, and with them what is staged when that has become much.
     pub(crate) fn append(&self, entries: Writes) -> Result<(), Arc<StorageFailure>> {
+        self.appended.store(true, Ordering::Relaxed);
         let much = self.staged.lock().len() >= STAGED_RECORDS;
-        if much { self.commit(entries) } else { self.engine.commit(entries) }
+        if much {
+            return self.commit(entries);
+        }
+        let mut entries = entries;
+        if let Some((key, known)) = self.witness.take_changed() {
+            entries.put(key, known);
+        }
+        self.engine.commit(entries)
+    }
+
+    /// Writes down what is known of others, once after entries were appended: a commit is seen by the others, who write it
+    /// down too, and that must come to an end.
+    pub(crate) fn keep_witness(&self) -> Result<(), Arc<StorageFailure>> {
+        if !self.appended.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Some((key, known)) = self.witness.take_changed() else { return Ok(()) };
+        let mut writes = Writes::default();
+        writes.put(key, known);
+        self.engine.commit(writes)
     }
 
     /// Commits `writes` after everything that is staged.
@@ -118,6 +144,9 @@ impl Shared {
                 Some(plaintext) => all.put(key, plaintext),
                 None => all.delete(key),
             }
+        }
+        if let Some((key, known)) = self.witness.take_changed() {
+            all.put(key, known);
         }
         all.append(writes);
         if all.is_empty() { Ok(()) } else { self.engine.commit(all) }

@@ -11,12 +11,12 @@ use super::config::{Batch, Entry, LogId, Vote};
 use super::log::LogStore;
 use super::machine::StateMachine;
 use super::shared::Shared;
+use super::witness::Witness;
 use crate::apply::tests::shown;
 use crate::engine::{Engine, Key};
 use crate::fixture::{create_secret, create_service, directory, init, payload, sealer, secret_id, update_secret};
 use crate::op::{Op, Proposal, number_payloads};
 use crate::record::decode_payload;
-use crate::watch::Publisher;
 
 struct Node {
     _guard: tempfile::TempDir,
@@ -28,7 +28,8 @@ struct Node {
 
 fn open(guard: tempfile::TempDir, path: camino::Utf8PathBuf) -> Node {
     let engine = Arc::new(Engine::open(&path, sealer()).unwrap());
-    let shared = Arc::new(Shared::new(engine, Arc::new(Publisher::default())));
+    let witness = Arc::new(Witness::open(&engine, 1).unwrap());
+    let shared = Arc::new(Shared::new(engine, Arc::default(), witness));
     let log = LogStore::open(Arc::clone(&shared)).unwrap();
     let machine = StateMachine::open(Arc::clone(&shared)).unwrap();
     Node { _guard: guard, path, shared, log, machine }

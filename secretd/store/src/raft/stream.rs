@@ -28,8 +28,8 @@ const CHUNKS: usize = 4;
 /// Reads a snapshot into chunks, on a thread that may wait for the disk.
 pub(super) fn send(
     network: &Network,
-    to: u64,
     vote: &Vote,
+    to: u64,
     snapshot: Snapshot<TypeConfig>,
 ) -> mpsc::Receiver<v1::SnapshotChunk> {
     let (sender, chunks) = mpsc::channel(CHUNKS);
@@ -42,6 +42,7 @@ pub(super) fn send(
             version: snapshot.snapshot.view.version(),
         })),
         snapshot_id: snapshot.meta.snapshot_id.clone(),
+        standing: Some(network.witness.standing(to)),
     };
     let work = async move {
         if let Err(failure) = read(header, &snapshot.snapshot, &sender).await {
@@ -85,6 +86,9 @@ pub enum ReceiveError {
     /// It broke off.
     #[error("the snapshot has ended before its end")]
     BrokenOff,
+    /// Its sender, or this member, has to look at what is known of it first.
+    #[error("the snapshot is not taken: {0}")]
+    Standing(&'static str),
     /// It is meant for another.
     #[error("the snapshot is meant for another member")]
     OtherMember,

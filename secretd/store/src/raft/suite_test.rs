@@ -8,9 +8,9 @@ use super::config::{StorageError, TypeConfig};
 use super::log::LogStore;
 use super::machine::StateMachine;
 use super::shared::Shared;
+use super::witness::Witness;
 use crate::engine::Engine;
 use crate::fixture::{directory, sealer};
-use crate::watch::Publisher;
 
 struct OnDisk;
 
@@ -18,7 +18,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for OnD
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError> {
         let (guard, path) = directory();
         let engine = Arc::new(Engine::open(&path, sealer()).unwrap());
-        let shared = Arc::new(Shared::new(engine, Arc::new(Publisher::default())));
+        let witness = Arc::new(Witness::open(&engine, 1).unwrap());
+        let shared = Arc::new(Shared::new(engine, Arc::default(), witness));
         let log = LogStore::open(Arc::clone(&shared)).unwrap();
         let machine = StateMachine::open(shared).unwrap();
         Ok((guard, log, machine))
