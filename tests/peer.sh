@@ -3,7 +3,8 @@
 # The benchmark measures it in the same run. What it fetches is neither part of secretd nor needed by it.
 set -eu
 
-directory=$1
+mkdir -p "$(dirname "$1")"
+directory=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 [ ! -x "$directory/usr/sbin/dockerd" ] || exit 0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -12,6 +13,5 @@ apt-get update -qq
 apt-get download -qq -o APT::Sandbox::User=root docker.io containerd runc
 mkdir -p unpacked
 for package in ./*.deb; do dpkg -x "$package" unpacked; done
-mkdir -p "$(dirname "$directory")"
 rm -rf "$directory"
 mv unpacked "$directory"

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ impl Node {
                 kill(pid)?;
             }
         }
-        self.daemon.take().context("secretd is not running")?.wait()?;
+        ended(&mut self.daemon.take().context("secretd is not running")?)?;
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Node {
             rustix::process::Pid::from_raw(pid).context("pid")?,
             rustix::process::Signal::TERM,
         )?;
-        let status = self.daemon.take().context("secretd is not running")?.wait()?;
+        let status = ended(&mut self.daemon.take().context("secretd is not running")?)?;
         ensure!(status.success(), "secretd ended with {status}\n{}", self.log());
         Ok(())
     }
@@ -323,10 +323,18 @@ impl Drop for Node {
         }
         self.sandbox.end();
         if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.wait();
+            let _ = ended(&mut daemon);
         }
         remove_cgroups(&self.cgroup);
     }
+}
+
+/// Waits for the daemon, which runs as the child of nsenter(1). That stops when its child is held, and does not go on with
+/// it.
+fn ended(nsenter: &mut Child) -> Result<ExitStatus> {
+    let pid = i32::try_from(nsenter.id()).ok().and_then(rustix::process::Pid::from_raw).context("pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT)?;
+    Ok(nsenter.wait()?)
 }
 
 /// One of 2^24 addresses: the process and a counter choose it.

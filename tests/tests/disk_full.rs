@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use secretd_tests::client::Client;
 use secretd_tests::lab::{Lab, until, until_shown};
 use secretd_tests::node::Node;
 
@@ -82,6 +83,79 @@ fn manager_that_follows_with_a_full_disk_stays_and_catches_up_when_there_is_spac
     // Its vote counts again, with all that it has.
     lab.node_mut(2).kill_daemon()?;
     create(lab.node(3), "s4", b"x")
+}
+
+#[test]
+fn leader_with_a_full_disk_says_so_keeps_answering_and_goes_on_when_there_is_space() -> Result<()> {
+    let mut lab = Lab::start(3)?;
+    small_disk(&mut lab, 1)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    for number in [2, 3] {
+        lab.join(number, "manager")?;
+        until_active(lab.node(number))?;
+    }
+    create(lab.node(2), "s0", b"x")?;
+    until("n1 leads", || Ok((lab.leader(2)? == 1).then_some(())))?;
+    let before = lab.node(1).daemon_pid()?;
+    fill(lab.node(1))?;
+
+    // Whichever manager is asked, and nothing of it is made.
+    for asked in 1..=3 {
+        let line = lab.node(asked).refused(1, &["secret", "create", "refused", "-"], &LARGEST)?;
+        ensure!(line.contains("is full") && line.contains("free some space"), "n{asked}: {line}");
+    }
+    for asked in 1..=3 {
+        shows(lab.node(asked), "s0")?;
+    }
+    // What frees space is taken.
+    lab.node(2).ok(&["secret", "rm", "s0"])?;
+    shows(lab.node(3), "")?;
+
+    free(lab.node(1))?;
+    create(lab.node(3), "s1", &LARGEST)?;
+    ensure!(lab.node(1).daemon_pid()? == before, "n1 was started again\n{}", lab.node(1).log());
+
+    // One that can write nothing at all hinders nobody when it is lost.
+    fill(lab.node(1))?;
+    lab.node_mut(1).kill_daemon()?;
+    create(lab.node(2), "s2", &LARGEST)?;
+    free(lab.node(1))?;
+    lab.node_mut(1).start_daemon()?;
+    until_shown(lab.node(1), &["--stale", "secret", "ls", "--format", "{{.Name}}"], |names| names == "s1\ns2").map(drop)
+}
+
+#[test]
+fn manager_whose_disk_has_no_room_for_a_snapshot_gets_it_when_there_is_space() -> Result<()> {
+    let mut lab = Lab::start(3)?;
+    small_disk(&mut lab, 3)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    for number in [2, 3] {
+        lab.join(number, "manager")?;
+        until_active(lab.node(number))?;
+    }
+    let before = lab.node(3).daemon_pid()?;
+    fill(lab.node(3))?;
+    // More than the log keeps, of changes and of bytes.
+    let socket = lab.node(1).run_dir().join("control.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut client = Client::connect(&socket).await?;
+        for number in 0..620 {
+            client.create_secret(&format!("small-{number}"), b"x").await?;
+        }
+        for number in 0..10 {
+            client.create_secret(&format!("large-{number}"), &LARGEST).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    let stale = lab.node(3).ok(&["--stale", "secret", "ls", "-q"])?;
+    ensure!(stale.lines().count() < 630, "the disk was not full");
+    ensure!(lab.node(3).daemon_pid()? == before, "n3 has ended\n{}", lab.node(3).log());
+
+    free(lab.node(3))?;
+    until_shown(lab.node(3), &["--stale", "secret", "ls", "-q"], |ids| ids.lines().count() == 630)?;
+    ensure!(lab.node(3).daemon_pid()? == before, "n3 was started again\n{}", lab.node(3).log());
+    Ok(())
 }
 
 /// What the cluster has when the third manager has nothing but `s0`.

@@ -1,6 +1,7 @@
 //! Who cannot see a secret: the host's mount table, its paths, other containers, and root through /proc.
 
 use anyhow::{Context, Result, ensure};
+use secretd_tests::lab::until;
 use secretd_tests::node::Node;
 use serde_json::Value;
 
@@ -8,7 +9,9 @@ fn cluster() -> Result<(Node, i32)> {
     let node = Node::cluster()?;
     node.ok_with(&["secret", "create", "mine", "-"], b"plain-canary-51d2")?;
     node.create_service(&["--name", "app", "--secret", "mine", "busybox:1", "sleep", "1000"])?;
-    let pid = *node.processes("sleep").iter().find(|&&pid| in_container(pid)).context("the container's process")?;
+    // A task runs once its process is about to become the program.
+    let program = || Ok(node.processes("sleep").into_iter().find(|pid| in_container(*pid)));
+    let pid = until("the container's process", program)?;
     Ok((node, pid))
 }
 

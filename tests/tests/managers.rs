@@ -152,6 +152,25 @@ fn late_joiner_and_manager_that_was_away_have_everything_by_snapshot() -> Result
     Ok(())
 }
 
+#[test]
+fn manager_that_is_demoted_and_promoted_while_it_is_away_begins_anew() -> Result<()> {
+    let mut lab = Lab::cluster(3, 0)?;
+    write(lab.node(1), "before")?;
+    lab.node_mut(3).kill_daemon()?;
+    lab.node(1).ok(&["node", "demote", "n3"])?;
+    lab.node(1).ok(&["node", "promote", "n3"])?;
+
+    lab.node_mut(3).start_daemon()?;
+
+    let status = ["node", "inspect", "n3", "--format", "{{.ManagerStatus.Reachability}}"];
+    until_shown(lab.node(1), &status, |status| status == "reachable")?;
+    lab.node_mut(2).kill_daemon()?;
+    until("its vote counts", || {
+        let created = lab.node(3).sctl(&["secret", "create", "voted", "-"], b"x")?;
+        Ok([0, 4].contains(&created.code()).then_some(()))
+    })
+}
+
 /// Bytes of a directory's files.
 fn size(directory: &Path) -> Result<u64> {
     let mut bytes = 0;

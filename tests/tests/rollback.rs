@@ -126,7 +126,48 @@ fn leader_that_went_back_is_found_out_though_every_manager_was_started_again() -
     until_shown(lab.node(asked), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "after")?;
     let fault = ["node", "inspect", &id, "--format", "{{.Description.Fault}}"];
     until_shown(lab.node(asked), &fault, |fault| fault.contains("was rolled back"))?;
-    Ok(())
+    // As its message says, one command after the other.
+    lab.node(asked).ok(&["node", "demote", &id])?;
+    lab.node(asked).ok(&["node", "promote", &id])?;
+    until_shown(lab.node(old), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "after")?;
+    let manager = ["node", "inspect", &id, "--format", "{{.Description.Fault}}{{.ManagerStatus.Reachability}}"];
+    until_shown(lab.node(asked), &manager, |shown| shown == "reachable")?;
+    lab.node_mut(asked).kill_daemon()?;
+    until("its vote counts again", || {
+        let created = lab.node(old).sctl(&["secret", "create", "voted", "-"], b"x")?;
+        Ok([0, 4].contains(&created.code()).then_some(()))
+    })
+}
+
+#[test]
+fn manager_that_went_back_goes_on_alone_when_it_is_told_to_and_nobody_else_is_there() -> Result<()> {
+    let mut lab = Lab::cluster(3, 0)?;
+    let old = follower(&lab)?;
+    create(lab.node(old), "first")?;
+    until_shown(lab.node(old), &["--stale", "secret", "ls", "--format", "{{.Name}}"], |names| names == "first")?;
+    lab.node_mut(old).stop_daemon()?;
+    put_aside(lab.node(old))?;
+    lab.node_mut(old).start_daemon()?;
+    create(lab.node(old), "second")?;
+    lab.node_mut(old).stop_daemon()?;
+    put_back(lab.node(old), PARTS)?;
+    lab.node_mut(old).start_daemon()?;
+    until_refused(lab.node(old))?;
+    // Whichever of them it asks first: again and again, as it may ask another each time.
+    for _ in 0..3 {
+        lab.node(old).refused(4, &["cluster", "init", "--force-new-cluster"], b"")?;
+    }
+    for lost in (1..=3).filter(|number| *number != old) {
+        lab.node_mut(lost).kill_daemon()?;
+    }
+
+    lab.node(old).ok(&["cluster", "init", "--force-new-cluster"])?;
+
+    create(lab.node(old), "third")?;
+    ensure!(lab.node(old).ok(&["secret", "ls", "--format", "{{.Name}}"])? == "first\nthird");
+    lab.node_mut(old).stop_daemon()?;
+    lab.node_mut(old).start_daemon()?;
+    create(lab.node(old), "fourth")
 }
 
 #[test]
@@ -180,7 +221,12 @@ fn copy_from_when_a_manager_was_alone_does_not_serve_as_a_cluster_of_its_own() -
     ensure!(refused.contains("was rolled back"), "{refused}");
     create(lab.node(2), "after")?;
     // It knows no other manager, so it cannot be made anew from there.
-    lab.node(1).ok(&["cluster", "leave", "--force"])?;
+    let id = lab.id(1)?;
+    let refused = lab.node(1).refused(4, &["cluster", "leave"], b"")?;
+    ensure!(refused.contains("count this node's vote until it is demoted") && refused.contains("--force"), "{refused}");
+    let left = lab.node(1).sctl(&["cluster", "leave", "--force"], b"")?;
+    ensure!(left.status.success() && left.stderr.contains("count this node's vote until it is demoted"), "{left:?}");
+    lab.node(2).ok(&["node", "demote", &id])?;
     let token = lab.node(2).ok(&["cluster", "join-token", "-q", "manager"])?;
     lab.node(1).ok(&["cluster", "join", "--token", &token, lab.address(2)])?;
     until_shown(lab.node(1), &["secret", "ls", "-q"], |ids| ids.lines().count() == 3)?;

@@ -144,10 +144,12 @@ impl Admission for AdmissionService {
             let node = view.node(&id).ok_or_else(gone)?;
             // A demoted manager stays one until raft does without it.
             let members = self.store.replica().map(|replica| replica.members()).unwrap_or_default();
-            let manager = node.manager || members.iter().any(|status| status.member.node == id);
+            let takes_part = members.iter().any(|status| status.member.node == id);
+            let manager = node.manager || takes_part;
             let role = if manager { NodeRole::Manager } else { NodeRole::Worker };
             let certificate = issue(&cluster, &request.into_inner().request, id, role, self.clock.now())?;
-            Ok(v1::RenewResponse { manager, certificate: certificate.to_vec(), roots: cluster.cluster.bundle() })
+            let roots = cluster.cluster.bundle();
+            Ok(v1::RenewResponse { manager, certificate: certificate.to_vec(), roots, takes_part })
         };
         record(caller, "node.renew", id, renewed.await).map(Response::new).map_err(Status::from)
     }

@@ -138,6 +138,13 @@ fn is_manager(caller: &Caller, view: &View) -> Result<(), Refusal> {
     }
 }
 
+/// Whether a node that shows a manager's certificate may have become a manager after this state was made: it has never
+/// been heard of. One that was a manager and was removed is no such node, as long as it is remembered.
+pub(crate) fn may_be_new(node: &NodeId, view: &View) -> bool {
+    let is_former = view.cluster_record().is_some_and(|record| record.former_managers.contains(node));
+    view.node(node).is_none() && !is_former
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
@@ -278,6 +285,42 @@ mod tests {
             writeln!(table, "{service}.{method}: {}", may.join("; ")).unwrap();
         }
         expect_file!["authorize/table.txt"].assert_eq(&table);
+    }
+
+    #[tokio::test]
+    async fn manager_that_was_removed_has_no_say_while_nobody_leads_and_one_never_heard_of_has() {
+        let clock: Arc<dyn Clock> = Arc::new(FakeClock::default());
+        let store = Store::in_memory(Arc::clone(&clock)).await;
+        let authority = Authority::generate(ClusterId::from_random([1; 16]), clock.now()).unwrap();
+        let founder = Founder {
+            node: id(1),
+            address: String::new(),
+            description: NodeDescription::default(),
+            availability: Availability::Active,
+        };
+        let cluster = ClusterId::from_random([1; 16]);
+        found(&store, cluster, &authority, ClusterSpec::default(), founder).await.unwrap();
+        let stale = store.view().cluster_record().cloned().unwrap();
+        let manager = |n| new_node(id(n), String::new(), NodeDescription::default(), Availability::Active, true);
+        store.propose(vec![Op::PutNode { node: manager(3) }, Op::PutNode { node: manager(4) }]).await.unwrap();
+        store.propose(vec![Op::SetNodeRole { id: id(3), manager: false }]).await.unwrap();
+        store.propose(vec![Op::RemoveNode { id: id(3) }, Op::RemoveNode { id: id(4) }]).await.unwrap();
+        // Whoever changes the cluster may have seen it before that.
+        let expect = stale.cluster.meta.version;
+        store.propose(vec![Op::UpdateCluster { expect, record: stale }]).await.unwrap();
+
+        let view = store.view();
+        let nobody_leads = |node: &NodeId| may_be_new(node, &view);
+        for (_, method) in calls().iter().filter(|(service, _)| service == "Raft") {
+            let path = format!("/secretd.v1.Raft/{method}");
+            let refusal = |n| {
+                let shown = shown(&view, true, 1);
+                let caller = Caller::Node { id: id(n), role: NodeRole::Manager, shown, expired: false };
+                authorize(&path, &caller, &view, nobody_leads).err().map(|refusal| refusal.code)
+            };
+            let removed = Some(Code::NodeRemoved);
+            assert_eq!([refusal(3), refusal(4), refusal(9)], [removed, removed, None], "{method}");
+        }
     }
 
     #[tokio::test]

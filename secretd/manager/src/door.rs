@@ -24,7 +24,7 @@ use tonic::transport::server::UdsConnectInfo;
 use tower::{Service, ServiceExt as _};
 
 use crate::audit::{self, Refusals};
-use crate::authorize::{METADATA, authorize, counts};
+use crate::authorize::{METADATA, authorize, counts, may_be_new};
 use crate::caller::Caller;
 use crate::forward::{self, Attempt, Repeatable, refused};
 use crate::links::Links;
@@ -140,7 +140,7 @@ impl Door {
             Err(refusal) if self.may_be_behind(&path, &refusal) => Some(refusal),
             Err(refusal) => {
                 self.refusals.record(&caller, &path, &refusal);
-                if !is_unknown_manager(&caller, &path, &refusal) {
+                if !self.is_unknown_manager(&caller, &path) {
                     return Err(refusal);
                 }
                 request.extensions_mut().insert(Unknown(refusal));
@@ -170,7 +170,7 @@ impl Door {
     /// and the leader may be one that was added since: it believes the certificate of a node that it has not heard of.
     fn takes_part(&self, node: &NodeId) -> bool {
         let Some(replica) = self.store.replica() else { return false };
-        let may_be_behind = || replica.leadership().leader.is_none() && self.store.view().node(node).is_none();
+        let may_be_behind = || replica.leadership().leader.is_none() && may_be_new(node, &self.store.view());
         replica.members().iter().any(|status| status.member.node == *node) || may_be_behind()
     }
 
@@ -180,6 +180,15 @@ impl Door {
         let is_new_node = refusal.code == Code::NodeRemoved && asks_leader;
         let is_new_operator = refusal.code == Code::NotOnRecord && path.starts_with("/secretd.v1.Control/");
         (is_new_node || is_new_operator) && !self.store.leads()
+    }
+
+    /// Whether a manager that was refused asks something of raft and was never heard of: it may be the state here that went
+    /// back. The word of one that was removed does not count.
+    fn is_unknown_manager(&self, caller: &Caller, path: &str) -> bool {
+        let is_heard = ["/secretd.v1.Raft/Append", "/secretd.v1.Raft/Vote"].contains(&path);
+        let Caller::Node { role: NodeRole::Manager, expired: false, id, .. } = caller else { return false };
+        let view = self.store.view();
+        is_heard && may_be_new(id, &view) && counts(caller, &view, false).is_ok()
     }
 
     /// For whom a manager calls: nobody else may say so.
@@ -334,13 +343,6 @@ fn on_record(caller: &Caller, path: &str, refusal: Refusal) -> Refusal {
 fn tells_of_state(response: &Response<Body>) -> bool {
     let code = response.headers().get(METADATA_KEY).and_then(|code| Code::parse(code.to_str().ok()?));
     code.is_some_and(|code| matches!(code.class(), Class::NotFound | Class::Conflict))
-}
-
-/// Whether a manager asks something of raft that is not known here: it may be the state here that went back.
-fn is_unknown_manager(caller: &Caller, path: &str, refusal: &Refusal) -> bool {
-    let is_manager = matches!(caller, Caller::Node { role: NodeRole::Manager, expired: false, .. });
-    let is_heard = ["/secretd.v1.Raft/Append", "/secretd.v1.Raft/Vote"].contains(&path);
-    is_manager && is_heard && refusal.code == Code::NodeRemoved
 }
 
 /// Whether a call changes nothing. A new certificate says what the node is to be: that must be the newest too.

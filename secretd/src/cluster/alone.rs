@@ -16,7 +16,7 @@ use super::keys::Keys;
 use super::lifecycle::Lifecycle;
 use super::manager_part::ManagerPart;
 use super::refusals;
-use super::renewal::ask;
+use super::renewal::others_answer;
 
 /// How long a majority is listened for before it counts as lost.
 const MAJORITY: Duration = Duration::from_secs(3);
@@ -29,8 +29,8 @@ impl Lifecycle {
         let Some(part) = &self.part else { return Err(refusals::not_part()) };
         let has_majority = match (&part.manager, &part.fault) {
             (Some(manager), _) => has_majority(manager).await,
-            // Without a manager of its own the node asks as any other does.
-            (None, Some(_)) => timeout(MAJORITY, ask(part)).await.is_ok_and(|answer| answer.is_ok()),
+            // Without a manager of its own the node asks as any other does, and all of them.
+            (None, Some(_)) => others_answer(part).await.map_err(|error| refusals::failed(&error))?,
             (None, None) => return Err(refusals::worker()),
         };
         if has_majority {

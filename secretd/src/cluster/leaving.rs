@@ -21,7 +21,12 @@ use crate::credential;
 /// How long the other managers may take to go on without this one.
 const FAREWELL: Duration = Duration::from_secs(12);
 /// A cluster of which a majority is there has a leader again within this time.
-const LEADERLESS: Duration = Duration::from_secs(1);
+const LEADERLESS: Duration = Duration::from_secs(3);
+/// Between two looks at who leads.
+const LOOK: Duration = Duration::from_secs(1);
+/// Of a manager whose store went back.
+const VOTE_COUNTS: &str =
+    "the other managers count this node's vote until it is demoted: run \"sctl node demote\" for it on one of them";
 
 impl Lifecycle {
     pub(super) async fn leave(&mut self, request: v1::LeaveClusterRequest) -> Result<String, Refusal> {
@@ -30,7 +35,13 @@ impl Lifecycle {
         }
         let mut warning = String::new();
         let Some(part) = &self.part else { return Err(refusals::not_part()) };
-        if let Some(manager) = &part.manager {
+        if part.fault.is_some() {
+            if !request.force {
+                return Err(Refusal::new(Code::InUse, format!("{VOTE_COUNTS}, or use --force to ignore this message")));
+            }
+            VOTE_COUNTS.clone_into(&mut warning);
+            tracing::warn!("{warning}");
+        } else if let Some(manager) = &part.manager {
             if !request.force {
                 return Err(Refusal::new(Code::InUse, consequence(manager)));
             }
@@ -124,7 +135,7 @@ async fn nobody_agrees(replica: &Replica) {
         if timeout(LEADERLESS, led).await.is_err() {
             return;
         }
-        tokio::time::sleep(LEADERLESS).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 

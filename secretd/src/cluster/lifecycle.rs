@@ -53,7 +53,8 @@ pub(crate) enum Command {
 enum Happened {
     Command(Command),
     News(News),
-    Connected,
+    /// The agent has its first session.
+    Session,
     /// The store of this node's manager went back.
     RolledBack(RolledBack),
     Joined(Joined),
@@ -193,7 +194,7 @@ impl Lifecycle {
                 Happened::News(News::Outdated) => self.ask_for_role().await,
                 Happened::News(News::Doubt(why)) => self.doubt(why),
                 Happened::RolledBack(fault) => self.take_no_part(fault).await,
-                Happened::Connected => self.doubt_no_more(),
+                Happened::Session => {} // what is told of the phase is another now
                 Happened::Joined(Joined::Yes) => self.take_part(),
                 Happened::Joined(Joined::NotYet(reason)) => self.status.send_modify(|status| status.error = reason),
                 Happened::RenewalDue => self.renew().await,
@@ -322,6 +323,7 @@ impl Lifecycle {
     /// What a manager says of the cluster, and of what this node is to be.
     async fn learn(&mut self, told: v1::Membership) {
         let Some(part) = &mut self.part else { return };
+        part.doubt = None; // the node believes who tells it something
         let known = &mut part.membership;
         let mut changed = false;
         if !told.managers.is_empty() && told.managers != known.managers {
@@ -330,23 +332,36 @@ impl Lifecycle {
             changed = true;
         }
         let manager = known.manager;
+        let is_left_out = manager && !known.managers.is_empty() && !known.managers.contains(&known.address.to_string());
+        let had_part = part.fault.is_some() || part.manager.as_ref().is_some_and(ManagerPart::has_joined);
         if changed && let Err(error) = save(&self.keys, &self.data, known) {
             tracing::error!(error = &*error, "what managers there are cannot be saved");
         }
         // A new role, or a new root, comes with a new certificate.
-        if self.adopt(told.roots, false) || told.manager != manager {
+        if self.adopt(told.roots, false) || told.manager != manager || (is_left_out && had_part) {
             self.ask_for_role().await;
         }
     }
 
-    /// Becomes what the renewed membership says.
-    pub(super) async fn switch_role(&mut self) -> anyhow::Result<()> {
+    /// Becomes what the renewed membership says. A manager that raft has taken out since it took part, and that is to be one
+    /// all the same, was demoted and promoted meanwhile: it begins anew.
+    pub(super) async fn switch_role(&mut self, is_taken_out: bool) -> anyhow::Result<()> {
         let Some(part) = &mut self.part else { return Ok(()) };
         if part.fault.is_some() {
-            return self.leave_fault();
+            if part.membership.manager && !is_taken_out {
+                return Ok(());
+            }
+            self.leave_fault()?;
         }
+        let Some(part) = &mut self.part else { return Ok(()) };
         match (part.membership.manager, part.manager.take()) {
             (true, None) => self.become_manager().await,
+            (true, Some(manager)) if is_taken_out => {
+                part.managers.set_own(None);
+                self.slot.close(refusals::preparing());
+                manager.stop().await;
+                self.become_manager().await
+            }
             (false, Some(manager)) => {
                 tracing::info!("this node is a worker from now on");
                 part.managers.set_own(None);
@@ -470,7 +485,7 @@ async fn next(part: &mut Option<Part>) -> Happened {
             Ok(Err(error)) => error,
             Err(error) => anyhow::anyhow!("the agent has panicked: {error}"),
         }),
-        () = changed(Some(connected)) => Happened::Connected,
+        () = changed(Some(connected)) => Happened::Session,
         () = changed(locks) => Happened::Autolock,
         () = changed(authority) => Happened::Authority,
         fault = fault(rolled_back) => Happened::RolledBack(fault),

@@ -99,6 +99,11 @@ impl ManagerPart {
         replica.members().iter().any(|member| member.id == replica.member_id())
     }
 
+    /// Whether it takes part, as far as this manager knows.
+    pub(crate) fn has_joined(&self) -> bool {
+        *self.joined.borrow() == Joined::Yes
+    }
+
     /// Asks the leader to make this manager a member, until it has.
     pub(crate) fn join(&mut self, managers: KnownManagers) {
         let Some(member) = self.store.replica().map(secretd_store::Replica::member_id) else { return };

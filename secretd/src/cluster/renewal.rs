@@ -7,6 +7,7 @@ use secretd_agent::Managers;
 use secretd_ca::NodeKey;
 use secretd_ca::identity::Validity;
 use secretd_manager::admission::{Reissued, reissue};
+use secretd_proto::code::Code;
 use secretd_proto::v1;
 use secretd_proto::v1::admission_client::AdmissionClient;
 use tokio::time::timeout;
@@ -14,12 +15,16 @@ use tokio::time::timeout;
 use super::credentials::Own;
 use super::due::Due;
 use super::lifecycle::{Lifecycle, Part};
+use super::manager_part::ManagerPart;
 use super::membership::Membership;
+use super::refusals;
 
 /// How long a manager may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Until the next attempt when one has failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a manager may take that is asked for its majority: longer than it waits for an election itself.
+const MAJORITY: Duration = Duration::from_secs(8);
 
 impl Lifecycle {
     /// The certificate is due. A manager makes its own: it has the authority's key, and must be able to when no other is
@@ -45,12 +50,14 @@ impl Lifecycle {
     /// Asks the leader for a certificate in the role that this node is to have, and takes the role.
     pub(super) async fn ask_for_role(&mut self) {
         let Some(part) = &self.part else { return };
+        // What the leader answers is newer than that.
+        let had_part = part.fault.is_some() || part.manager.as_ref().is_some_and(ManagerPart::has_joined);
         let outcome = match ask(part).await {
-            Ok(renewed) => self.take(renewed),
+            Ok(Answer { renewed, takes_part }) => self.take(renewed).map(|()| had_part && !takes_part),
             Err(error) => Err(error),
         };
         let outcome = match outcome {
-            Ok(()) => self.switch_role().await,
+            Ok(is_taken_out) => self.switch_role(is_taken_out).await,
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -99,17 +106,50 @@ impl Lifecycle {
     }
 }
 
-pub(super) async fn ask(part: &Part) -> anyhow::Result<Membership> {
+/// What the leader says of this node.
+struct Answer {
+    renewed: Membership,
+    /// Whether raft counts it among its members.
+    takes_part: bool,
+}
+
+async fn ask(part: &Part) -> anyhow::Result<Answer> {
     let key = NodeKey::generate()?;
     let request = v1::RenewRequest { request: key.request()? };
     let mut client = AdmissionClient::new(part.managers.channel(None));
     let answer = timeout(ANSWER, client.renew(request)).await.context("no manager answers")?;
     let renewed = answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
-    Ok(Membership {
+    let takes_part = renewed.takes_part;
+    let renewed = Membership {
         manager: renewed.manager,
         certificate: renewed.certificate,
         roots: renewed.roots,
         key: key.expose_pkcs8(),
         ..part.membership.clone()
-    })
+    };
+    Ok(Answer { renewed, takes_part })
+}
+
+/// Whether any other manager is there that a majority stands behind, or that may know of one: a node that goes on alone
+/// beside it would make two clusters of one.
+pub(super) async fn others_answer(part: &Part) -> anyhow::Result<bool> {
+    let own = part.membership.address.to_string();
+    let request = v1::RenewRequest { request: NodeKey::generate()?.request()? };
+    let others = part.membership.managers.iter().filter(|address| **address != own);
+    let asked = others.map(|address| {
+        let mut client = AdmissionClient::new(part.managers.other(Some(address)));
+        let request = request.clone();
+        async move {
+            match timeout(MAJORITY, client.renew(request)).await {
+                Ok(Ok(_)) => true,
+                Ok(Err(status)) => {
+                    // Those that say so have no majority either, or are not asked as managers.
+                    let code = refusals::of_status(&status).code;
+                    ![Code::RemoteUnreachable, Code::NoQuorum, Code::RolledBack, Code::NotInitialized].contains(&code)
+                }
+                Err(_) => false,
+            }
+        }
+    });
+    Ok(futures::future::join_all(asked).await.contains(&true))
 }

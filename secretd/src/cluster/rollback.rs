@@ -27,12 +27,9 @@ impl Lifecycle {
         self.node.fault.send_replace(fault.to_string());
     }
 
-    /// The node's certificate, and perhaps its role, is another one: a node that is no manager any more has no fault.
+    /// The store that went back counts no more: the node is no manager, or is to be one anew.
     pub(super) fn leave_fault(&mut self) -> anyhow::Result<()> {
         let Some(part) = &mut self.part else { return Ok(()) };
-        if part.membership.manager {
-            return Ok(());
-        }
         part.fault = None;
         self.slot.close(refusals::worker());
         self.node.fault.send_replace(String::new());
@@ -45,13 +42,6 @@ impl Lifecycle {
         if part.doubt.as_ref() != Some(&why) {
             tracing::error!("a manager is refused: {why}");
             part.doubt = Some(why);
-        }
-    }
-
-    /// A manager has taken the node.
-    pub(super) fn doubt_no_more(&mut self) {
-        if let Some(part) = &mut self.part {
-            part.doubt = None;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secretd_core::node::{Cluster, ClusterSpec};
 use secretd_core::time::{Meta, Timestamp};
-use secretd_proto::id::ClusterId;
+use secretd_proto::id::{ClusterId, NodeId};
 use secretd_sealing::key::PrivateKey;
 use secretd_sealing::secret::KeyBytes;
 
@@ -18,7 +18,13 @@ pub struct ClusterRecord {
     /// The certificates of operators that were made, expired and revoked ones too. A certificate that is not among them does
     /// not count, whoever has signed it.
     pub operators: Vec<Operator>,
+    /// Nodes that were managers, oldest first, the newest [`FORMER_MANAGERS`]. Their certificates may say so for a while: a
+    /// manager that has never heard of a node must be able to tell a new one from one that was removed.
+    pub former_managers: Vec<NodeId>,
 }
+
+/// So many former managers are remembered: more than are demoted while a certificate lives.
+pub(crate) const FORMER_MANAGERS: usize = 1024;
 
 /// A certificate that was made for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +71,7 @@ impl ClusterRecord {
             unlock: None,
             unlock_version: 0,
         };
-        Self { cluster: Arc::new(cluster), keys, operators: Vec::new() }
+        Self { cluster: Arc::new(cluster), keys, operators: Vec::new(), former_managers: Vec::new() }
     }
 
     /// The same cluster, of which nodes forget how far it had come: it goes back on purpose, at `now`. Two restores of one

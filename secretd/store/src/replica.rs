@@ -90,8 +90,8 @@ impl Replica {
         seen.member != self.member || seen.position.is_none_or(|place| self.witness.was_at(place.into()))
     }
 
-    /// Notes that a node has seen this store where it never was.
-    pub fn doubt(&self, why: String) {
+    /// Notes that a node has seen this store where it never was, or that none does any more.
+    pub fn doubt(&self, why: Option<String>) {
         self.witness.doubt(why);
     }
 

@@ -48,7 +48,13 @@ impl Positions {
     pub(crate) fn vouch(&self, node: NodeId, seen: &[v1::StoredWitnessed]) -> Result<(), Refusal> {
         let Some(replica) = self.store.replica() else { return Ok(()) };
         if seen.iter().all(|seen| replica.was_at(seen)) {
-            self.doubting.lock().remove(&node);
+            let view = self.store.view();
+            let mut doubting = self.doubting.lock();
+            let before = doubting.len();
+            doubting.retain(|other| *other != node && view.node(other).is_some());
+            if doubting.len() < before && doubting.is_empty() {
+                replica.doubt(None);
+            }
             return Ok(());
         }
         let what = "has seen a later state of this manager's store: was its data directory rolled back?";
@@ -56,7 +62,7 @@ impl Positions {
         if self.doubting.lock().insert(node) {
             let line = format!("node {node} {what} {todo}");
             tracing::error!("{line}");
-            replica.doubt(line);
+            replica.doubt(Some(line));
         }
         Err(Refusal::new(Code::RolledBack, format!("this node {what} On the manager, {todo}")))
     }

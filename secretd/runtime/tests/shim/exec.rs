@@ -136,8 +136,8 @@ pub(crate) fn command_on_a_terminal_is_resized() {
 
 pub(crate) fn dropped_session_kills_its_command() {
     let (lab, shim) = running();
-    // The shell stays beside what it runs: a process that is becoming another has no command line for a moment.
-    let script = "echo ready; sleep 4242; exit 3";
+    // A shell that stays one: a process that is becoming another has no command line for a moment.
+    let script = "echo ready; while :; do sleep 0.05; done # 4242";
     let processes = || {
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let lines = entries.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use secretd_core::node::{Cluster, Node};
 use secretd_core::time::Version;
+use secretd_proto::id::NodeId;
 use secretd_sealing::secret::KeyBytes;
 
 use super::Transaction;
-use crate::cluster::{ClusterRecord, JoinSecret, JoinSecretRefusal};
+use crate::cluster::{ClusterRecord, FORMER_MANAGERS, JoinSecret, JoinSecretRefusal};
 use crate::conflict::{Conflict, ObjectKind};
 use crate::event::Event;
 use crate::state::Record;
@@ -35,8 +36,20 @@ impl Transaction {
     pub(super) fn replace_cluster(&mut self, old: &ClusterRecord, new: &ClusterRecord) {
         let meta = self.meta_updated(old.cluster.meta);
         let cluster = Arc::new(Cluster { meta, ..Cluster::clone(&new.cluster) });
-        self.put(Record::Cluster(ClusterRecord { cluster: Arc::clone(&cluster), ..new.clone() }));
+        // Whoever has made the new record may have seen an older list.
+        let former_managers = old.former_managers.clone();
+        self.put(Record::Cluster(ClusterRecord { cluster: Arc::clone(&cluster), former_managers, ..new.clone() }));
         self.events.push(Event::ClusterUpdated { old: Arc::clone(&old.cluster), new: cluster });
+    }
+
+    /// No change of the cluster as others see it: it gets no new version.
+    pub(super) fn remember_former_manager(&mut self, id: NodeId) {
+        let Some(mut record) = self.state.cluster.clone() else { return };
+        record.former_managers.retain(|known| *known != id);
+        let surplus = (record.former_managers.len() + 1).saturating_sub(FORMER_MANAGERS);
+        record.former_managers.drain(..surplus);
+        record.former_managers.push(id);
+        self.put(Record::Cluster(record));
     }
 
     pub(super) fn admit_node(&mut self, node: &Node, secret: &KeyBytes) -> Result<(), Conflict> {

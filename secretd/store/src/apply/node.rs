@@ -70,12 +70,18 @@ impl Transaction {
         if old.manager != manager {
             self.replace_node(&old, new);
         }
+        if old.manager && !manager {
+            self.remember_former_manager(id);
+        }
         Ok(())
     }
 
     pub(super) fn remove_node(&mut self, id: NodeId) -> Result<(), Conflict> {
         let old = self.node(id)?;
         self.remove(RecordKey::Node(id));
+        if old.manager {
+            self.remember_former_manager(id);
+        }
         self.events.push(Event::NodeRemoved(old));
         Ok(())
     }

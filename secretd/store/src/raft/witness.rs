@@ -162,9 +162,10 @@ impl Witness {
         self.rolled_back.subscribe()
     }
 
-    /// A node that is no manager says that this store went back. That alone does not stop it: a node could say so of any.
-    pub(crate) fn doubt(&self, why: String) {
-        *self.doubt.lock() = Some(why);
+    /// A node that is no manager says that this store went back, or none does any more. That alone does not stop it: a node
+    /// could say so of any.
+    pub(crate) fn doubt(&self, why: Option<String>) {
+        *self.doubt.lock() = why;
     }
 
     /// What was said last.

@@ -9,6 +9,7 @@ use secretd_sealing::key::PrivateKey;
 use secretd_sealing::secret::KeyBytes;
 use zeroize::Zeroizing;
 
+use super::op::parse;
 use super::{required, unknown};
 use crate::cluster::{ClusterKeys, ClusterRecord, JoinSecret, Operator};
 use crate::failure::StorageFailure;
@@ -24,6 +25,7 @@ pub(super) fn to_stored(record: &ClusterRecord) -> v1::StoredCluster {
         unlock_key: keys.unlock.as_ref().map(|key| key.expose().to_vec()).unwrap_or_default(),
         unlock_key_version: keys.unlock_version,
         operators: record.operators.iter().map(operator).collect(),
+        former_managers: record.former_managers.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -40,6 +42,7 @@ pub(super) fn from_stored(stored: v1::StoredCluster) -> Result<ClusterRecord, St
             unlock_version: stored.unlock_key_version,
         },
         operators: stored.operators.into_iter().map(operator_back).collect::<Result<_, _>>()?,
+        former_managers: stored.former_managers.iter().map(|id| parse("id", id)).collect::<Result<_, _>>()?,
     })
 }
 

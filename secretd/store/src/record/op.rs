@@ -210,6 +210,9 @@ fn node_state_back(state: i32) -> Result<NodeState, StorageFailure> {
     })
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) -> Result<T, StorageFailure> {
+pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    field: &'static str,
+    text: &str,
+) -> Result<T, StorageFailure> {
     text.parse().map_err(|error| unknown(WireError::new(field, error)))
 }

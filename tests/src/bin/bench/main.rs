@@ -3,7 +3,7 @@
 //!
 //! `bench DOCKER [NAME...]`: DOCKER is a directory below which Docker is unpacked (`tests/peer.sh`). Without it, figures
 //! that were measured elsewhere stand in its place, and the table says so. Each NAME is a figure (an unknown one prints all
-//! names), all of them without. BENCH_TRIALS says how often what is lost is lost (20; the table of the issue wants 100).
+//! names), all of them without. BENCH_TRIALS says how often what is lost is lost (20).
 //!
 //! Prints a table. Nothing here is a test: a busy machine gives other figures, and only the ratios hold.
 
