@@ -69,6 +69,7 @@ async fn run() -> Result<(), Failure> {
     let token: JoinToken = line()?.parse()?;
     let address = line()?;
     let count: usize = line()?.parse()?;
+    drop(lines); // it holds standard input, which is read to its end below
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut sessions = Vec::with_capacity(count);
     for number in 1..=count {

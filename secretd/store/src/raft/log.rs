@@ -23,8 +23,6 @@ use crate::record::{self, decode_payload};
 pub(crate) struct LogStore {
     shared: Arc<Shared>,
     committed: Option<LogId>,
-    /// The entries of the last append: a leader applies them right after.
-    recent: Vec<Entry>,
 }
 
 /// The log, as other managers are given it: with payloads.
@@ -39,7 +37,7 @@ const WHOLE_LOG_BYTES: usize = 4 * 1024 * 1024;
 impl LogStore {
     pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, StorageFailure> {
         let committed = log_id_at(&shared, &Key::COMMITTED)?;
-        Ok(Self { shared, committed, recent: Vec::new() })
+        Ok(Self { shared, committed })
     }
 
     fn last_log_id(&self) -> Result<Option<LogId>, StorageFailure> {
@@ -47,13 +45,6 @@ impl LogStore {
         let Some(key) = engine.last_key(&Key::log(0), &Key::log(u64::MAX))? else { return Ok(None) };
         let entry = engine.get(&key)?.map(|bytes| record::decode_entry(&bytes)).transpose()?;
         Ok(entry.map(|entry| entry.log_id))
-    }
-
-    /// The entries of the last append, when exactly they are asked for: a leader does so once, to apply them.
-    fn take_recent(&mut self, first: u64, last: u64) -> Option<Vec<Entry>> {
-        let start = self.recent.first()?.log_id.index;
-        let end = self.recent.last()?.log_id.index;
-        (first == start && last == end).then(|| std::mem::take(&mut self.recent))
     }
 }
 
@@ -63,7 +54,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
         let Some((first, last)) = kept(&self.shared, &range) else { return Ok(Vec::new()) };
-        if let Some(entries) = self.take_recent(first, last) {
+        if let Some(entries) = self.shared.recent(first, last) {
             return Ok(entries);
         }
         lean_entries(&self.shared, first, last).map_err(read_error)
@@ -81,6 +72,9 @@ impl RaftLogReader<TypeConfig> for WholeLog {
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
         let Some((first, last)) = inclusive(&(start..end)) else { return Ok(Vec::new()) };
+        if let Some(entries) = self.shared.recent(first, last) {
+            return Ok(entries); // no more than were proposed, or came in one message, at a time
+        }
         whole_entries(&self.shared, first, last, WHOLE_LOG_BYTES).map_err(read_error)
     }
 }
@@ -125,14 +119,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        self.recent = entries.into_iter().collect();
+        let entries: Vec<Entry> = entries.into_iter().collect();
         let mut writes = Writes::default();
-        for entry in &self.recent {
+        for entry in &entries {
             write_entry(&mut writes, entry);
         }
         // Blocks this thread, which is the store's own: nothing else could go on before the commit.
         match self.shared.append(writes) {
             Ok(()) => {
+                self.shared.set_recent(entries);
                 callback.log_io_completed(Ok(()));
                 Ok(())
             }
@@ -141,7 +136,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.recent.clear();
+        self.shared.set_recent(Vec::new());
         let mut writes = Writes::default();
         writes.delete_all(Key::log(log_id.index), Key::log(u64::MAX));
         let first = PayloadRef { index: log_id.index, slot: 0 };
@@ -150,7 +145,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.recent.clear();
+        self.shared.set_recent(Vec::new());
         self.shared.purge(log_id).map_err(|failure| StorageIOError::write_logs(any_error(failure)).into())
     }
 }

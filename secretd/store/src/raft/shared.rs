@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::engine::{Engine, Key, Writes};
 use crate::failure::StorageFailure;
 use crate::op::PayloadRef;
-use crate::raft::config::LogId;
+use crate::raft::config::{Entry, LogId};
 use crate::raft::snapshot::{Pins, StateSnapshot};
 use crate::raft::witness::Witness;
 use crate::record::encode_log_id;
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     purge: Mutex<Option<LogId>>,
     /// How often entries that another leader did not have were taken back.
     truncations: AtomicU64,
+    /// The entries of the last append, as they are on the disk: a leader is about to send and to apply them.
+    recent: Mutex<Vec<Entry>>,
 }
 
 impl Shared {
@@ -53,7 +55,21 @@ impl Shared {
             applied: AtomicU64::new(0),
             purge: Mutex::default(),
             truncations: AtomicU64::new(0),
+            recent: Mutex::default(),
         }
+    }
+
+    /// What was just written, and must not be read and opened for each who asks for it.
+    pub(crate) fn set_recent(&self, entries: Vec<Entry>) {
+        *self.recent.lock() = entries;
+    }
+
+    /// The entries from `first` to `last`, both included, with their payloads, when the last append brought them.
+    pub(crate) fn recent(&self, first: u64, last: u64) -> Option<Vec<Entry>> {
+        let recent = self.recent.lock();
+        let start = recent.first()?.log_id.index;
+        let range = usize::try_from(first.checked_sub(start)?).ok()?..=usize::try_from(last.checked_sub(start)?).ok()?;
+        recent.get(range).map(<[Entry]>::to_vec)
     }
 
     /// The state has come up to this entry.
