@@ -127,3 +127,40 @@ fn kill_at_any_moment_of_a_replacement_loses_nothing_and_it_goes_on_by_itself() 
     ensure!(interrupted > 0, "every replacement was finished before the kill");
     Ok(())
 }
+
+#[test]
+fn old_data_key_stays_until_what_lies_beside_the_store_is_sealed_anew() -> Result<()> {
+    const UNREAD: &str = "will not be noticed by what it says";
+    let mut lab = Lab::cluster(1, 1)?;
+    let (seen, hindrance) = (lab.node(2).data_dir().join("seen"), lab.node(2).data_dir().join("seen.new"));
+    until("something is seen of the cluster", || Ok(seen.exists().then_some(())))?;
+
+    // A disk that does not take what was seen of the cluster.
+    lab.node_mut(2).stop_daemon()?;
+    std::fs::create_dir(&hindrance)?;
+    lab.node_mut(2).start_daemon()?;
+    lab.node(2).ok(&["node", "rekey", "--data-key"])?;
+    until("it is told", || Ok(lab.node(2).log().contains("not everything is sealed anew yet").then_some(())))?;
+    lab.node_mut(2).stop_daemon()?;
+    std::fs::remove_dir(&hindrance)?;
+    lab.node_mut(2).start_daemon()?;
+    until_finished(lab.node(2), 1)?;
+
+    // A node that cannot go on as what it was once it is unlocked.
+    lab.node(2).ok_with(&["node", "rekey", "--passphrase"], b"correct horse\n")?;
+    lab.node_mut(2).stop_daemon()?;
+    let hindrance = lab.node(2).data_dir().join("restoring");
+    std::fs::write(&hindrance, "no directory")?;
+    lab.node_mut(2).start_daemon()?;
+    let answer = lab.node(2).sctl(&["cluster", "unlock"], b"correct horse")?;
+    ensure!(answer.code() != 0 && answer.stderr.contains("restoring"), "{answer:?}");
+    lab.node(2).ok(&["node", "rekey", "--data-key"])?;
+    until_finished(lab.node(2), 2)?;
+    lab.node_mut(2).stop_daemon()?;
+    std::fs::remove_file(&hindrance)?;
+    lab.node_mut(2).start_daemon()?;
+    lab.node(2).ok_with(&["cluster", "unlock"], b"correct horse")?;
+    until_shown(lab.node(1), &["node", "ls", "--format", "{{.Status}}"], |all| all == "Ready\nReady")?;
+    ensure!(!lab.node(2).log().contains(UNREAD), "what was seen of the cluster is lost");
+    Ok(())
+}

@@ -5,11 +5,12 @@
 //! the node key), the other 96 are the nonce, as in the C2SP's XAES-256-GCM.
 //!
 //! A record says which of the node's data keys it is sealed under. A new one seals from the moment that it is there; the
-//! older ones open what is left of theirs.
+//! older ones open what is left of theirs. One that is forgotten is wiped when nobody is left who may still meet a record
+//! of it ([`Hold`]).
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
@@ -35,6 +36,21 @@ pub struct Sealer(Arc<RwLock<Ring>>);
 struct Ring {
     newest: Arc<Keys>,
     older: Vec<Arc<Keys>>,
+    /// Those that are there for as long as a [`Hold`] has them.
+    forgotten: Vec<Weak<Keys>>,
+}
+
+/// Keeps every key that there is when it is taken, and every later one, for as long as it lives: for who reads records as
+/// they were at one moment, or has records that nobody seals anew.
+#[derive(Clone)]
+pub struct Hold {
+    _oldest: Arc<Keys>,
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hold(..)")
+    }
 }
 
 struct Keys {
@@ -43,6 +59,8 @@ struct Keys {
     sealed: AtomicU64,
     record: Zeroizing<[u8; 32]>,
     index: Zeroizing<[u8; 32]>,
+    /// The key after it: who holds one holds those that came later, too.
+    next: OnceLock<Arc<Keys>>,
 }
 
 impl fmt::Debug for Sealer {
@@ -59,19 +77,32 @@ impl Sealer {
 
     /// A sealer under the data key of this number.
     pub fn of(number: u32, node: &Dek) -> Self {
-        Self(Arc::new(RwLock::new(Ring { newest: Arc::new(Keys::new(number, node)), older: Vec::new() })))
+        let newest = Arc::new(Keys::new(number, node));
+        Self(Arc::new(RwLock::new(Ring { newest, older: Vec::new(), forgotten: Vec::new() })))
     }
 
     /// From now on `node` seals, and the keys so far open what they have sealed.
     pub fn begin(&self, number: u32, node: &Dek) {
         let mut ring = self.0.write();
-        let before = std::mem::replace(&mut ring.newest, Arc::new(Keys::new(number, node)));
+        let newest = Arc::new(Keys::new(number, node));
+        let before = std::mem::replace(&mut ring.newest, Arc::clone(&newest));
+        before.next.get_or_init(|| newest);
         ring.older.push(before);
     }
 
-    /// Nothing is sealed under the older keys any more.
+    /// Nothing is sealed under the older keys any more that anybody will look for from now on. They are wiped when the last
+    /// [`Hold`] on them ends.
     pub fn forget_older(&self) {
-        self.0.write().older.clear();
+        let mut ring = self.0.write();
+        let older = std::mem::take(&mut ring.older);
+        ring.forgotten.retain(|keys| keys.strong_count() > 0);
+        ring.forgotten.extend(older.iter().map(Arc::downgrade));
+    }
+
+    /// Keeps the keys of this moment, though they be forgotten.
+    pub fn hold(&self) -> Hold {
+        let ring = self.0.read();
+        Hold { _oldest: Arc::clone(ring.older.first().unwrap_or(&ring.newest)) }
     }
 
     /// Whether a sealed record is under the newest key.
@@ -91,10 +122,11 @@ impl Sealer {
 
     fn numbered(&self, number: u32) -> Option<Arc<Keys>> {
         let ring = self.0.read();
-        std::iter::once(&ring.newest).chain(&ring.older).find(|keys| keys.number == number).map(Arc::clone)
+        let known = std::iter::once(&ring.newest).chain(&ring.older).find(|keys| keys.number == number).map(Arc::clone);
+        known.or_else(|| ring.forgotten.iter().filter_map(Weak::upgrade).find(|keys| keys.number == number))
     }
 
-    /// All keys, the newest first.
+    /// All keys that are not forgotten, the newest first.
     fn keys(&self) -> Vec<Arc<Keys>> {
         let ring = self.0.read();
         std::iter::once(&ring.newest).chain(ring.older.iter().rev()).map(Arc::clone).collect()
@@ -164,7 +196,7 @@ impl Keys {
             key
         };
         let (record, index) = (key(b"secretd at rest: record"), key(b"secretd at rest: index"));
-        Self { number, sealed: AtomicU64::new(0), record, index }
+        Self { number, sealed: AtomicU64::new(0), record, index, next: OnceLock::new() }
     }
 
     fn index(&self, domain: &str, name: &[u8]) -> [u8; 32] {
@@ -252,6 +284,29 @@ mod tests {
         assert!(other.open(b"here", &old).is_err());
         assert!(!other.is_index("secret", b"psql-pw", &index));
         assert_eq!(other.open(b"here", &new).unwrap().as_slice(), b"new");
+    }
+
+    #[test]
+    fn forgotten_keys_are_there_while_they_are_held_and_then_gone() {
+        let sealer = sealer();
+        let first = sealer.seal(b"here", b"first").unwrap();
+        let hold = sealer.hold();
+        sealer.begin(1, &Dek::from_bytes(&[5; 32]));
+        let second = sealer.seal(b"here", b"second").unwrap();
+        sealer.forget_older();
+        sealer.begin(2, &Dek::from_bytes(&[6; 32]));
+        sealer.forget_older();
+        let late = sealer.hold();
+
+        // The first hold has the key that was made after it, too.
+        assert_eq!(sealer.open(b"here", &first).unwrap().as_slice(), b"first");
+        assert_eq!(sealer.open(b"here", &second).unwrap().as_slice(), b"second");
+        let kept: Vec<_> = sealer.0.read().forgotten.clone();
+        assert_eq!(kept.iter().filter(|keys| keys.strong_count() > 0).count(), 2);
+        drop(hold);
+        assert!(sealer.open(b"here", &first).is_err() && sealer.open(b"here", &second).is_err());
+        assert!(kept.iter().all(|keys| keys.strong_count() == 0), "they are wiped");
+        drop(late);
     }
 
     #[test]

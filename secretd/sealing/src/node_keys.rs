@@ -61,6 +61,11 @@ pub enum NodeKeysError {
     /// The source gives no key.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Another key-encryption key counts, but not all of the change is done.
+    #[error(
+        "the data key is wrapped anew, but the old key may not be off the disk, or may count again after a lost power supply: {0}: do it again"
+    )]
+    Unfinished(Box<NodeKeysError>),
     /// No randomness for new keys.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -179,7 +184,8 @@ impl NodeKeys {
     /// then [`NodeKeys::forget_older`].
     ///
     /// # Errors
-    /// When there is no randomness, or the disk does not take it: nothing is changed then.
+    /// When there is no randomness, or the disk does not take it: nothing is ever sealed under it then, though the file may
+    /// have it until it is written again.
     pub fn begin_data_key(&mut self, now: u64) -> Result<(), NodeKeysError> {
         let number = self.keys.last().map_or(0, |newest| newest.number) + 1;
         self.keys.push(DataKey::generate(number, now)?);
@@ -196,7 +202,7 @@ impl NodeKeys {
     /// Throws the older data keys away: nothing is sealed under them any more.
     ///
     /// # Errors
-    /// When the disk does not take it: they are kept then.
+    /// When the disk does not take it: they are kept in memory then, and are in the file or will be when it is written again.
     pub fn forget_older(&mut self) -> Result<(), NodeKeysError> {
         let older = self.keys.len().saturating_sub(1);
         let older: Vec<DataKey> = self.keys.drain(..older).collect();
@@ -239,11 +245,17 @@ impl NodeKeys {
         saved
     }
 
-    /// Writes the data keys, wrapped by `kek`.
+    /// Writes the data keys, durably. After an error the file has them as they were, or as they are now.
     fn save(&self, header: &Header, kek: &Dek) -> Result<(), NodeKeysError> {
+        self.place(header, kek)?;
+        sync(&self.directory).map_err(at(&self.directory))
+    }
+
+    /// Writes the data keys, wrapped by `kek`: all of them or, with an error, nothing. That lasts when the directory is synced.
+    fn place(&self, header: &Header, kek: &Dek) -> Result<(), NodeKeysError> {
         let path = self.directory.join("dek");
         let sealed = Sealer::new(kek).seal(&aad(header), &to_bytes(&self.keys))?;
-        write(&self.directory, &path, &[DEK_MAGIC, &header.to_bytes(), &sealed]).map_err(at(&path))
+        place(&path, &[DEK_MAGIC, &header.to_bytes(), &sealed]).map_err(at(&path))
     }
 
     /// Where the key-encryption key comes from.
@@ -264,26 +276,40 @@ impl NodeKeys {
     /// Wraps the data key by another key-encryption key. When this returns, the old one opens nothing any more.
     ///
     /// # Errors
-    /// When the source gives no key, or the disk does not take it: then the old one counts.
+    /// When the source gives no key, or the disk does not take it: the old one counts then. But after
+    /// [`NodeKeysError::Unfinished`] the new one does, and the old one may not be off the disk.
     pub fn rewrap(&mut self, source: &Source) -> Result<(), NodeKeysError> {
         check_new(source)?;
         let header = Header::of(source).map_err(SealError::from)?;
-        let (kek_path, new_path) = (self.directory.join("kek"), self.directory.join("kek.next"));
+        let new_path = self.directory.join("kek.next");
+        self.finish_last_file(&new_path)?;
         let file = match source {
             Source::File => Some(Dek::generate().map_err(SealError::from)?),
             Source::UnlockKey(..) | Source::Passphrase(_) | Source::Credential(_) => None,
         };
         if let Some(file) = &file {
             // Beside the old one until `dek` is the new one's.
-            write(&self.directory, &new_path, &[KEK_MAGIC, file.expose()]).map_err(at(&new_path))?;
+            place(&new_path, &[KEK_MAGIC, file.expose()]).map_err(at(&new_path))?;
+            sync(&self.directory).map_err(at(&self.directory))?;
         }
         let kek = derive(source, &header, file.as_ref())?.ok_or(NodeKeysError::WrongKey)?;
-        self.save(&header, &kek)?;
+        self.place(&header, &kek)?;
+        // From here on the new one counts. The old one goes when that lasts, and not before: else neither might.
         (self.header, self.kek) = (header, kek);
-        match file {
-            Some(_) => fs::rename(&new_path, &kek_path).and_then(|()| sync(&self.directory)).map_err(at(&kek_path)),
-            None => wipe(&self.directory, &kek_path).map_err(at(&kek_path)),
+        let finished = sync(&self.directory).map_err(at(&self.directory)).and_then(|()| match file {
+            Some(_) => finish_file(&self.directory),
+            None => wipe_files(&self.directory),
+        });
+        finished.map_err(|error| NodeKeysError::Unfinished(Box::new(error)))
+    }
+
+    /// Finishes a change that could not be finished: its key is in `next` alone, which the next change writes over.
+    fn finish_last_file(&self, next: &Path) -> Result<(), NodeKeysError> {
+        if self.header.kind != Kind::File {
+            return Ok(());
         }
+        let Some(file) = read(next)?.and_then(|bytes| parse_kek(&bytes)) else { return Ok(()) };
+        if file.expose() == self.kek.expose() { finish_file(&self.directory) } else { Ok(()) }
     }
 
     fn create(directory: &Path, credential: Option<KeyBytes>, now: u64) -> Result<Self, NodeKeysError> {
@@ -350,8 +376,7 @@ impl LockedKeys {
         {
             let again = Self { directory: self.directory.clone(), header: self.header, sealed: self.sealed.clone() };
             if let Ok(keys) = again.open(&Source::File, Some(&kek)) {
-                let directory = keys.directory.clone();
-                fs::rename(&next, kek_path).and_then(|()| sync(&directory)).map_err(at(kek_path))?;
+                finish_file(&keys.directory)?;
                 return Ok(keys);
             }
         }
@@ -422,16 +447,30 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, NodeKeysError> {
     Ok(Some(bytes))
 }
 
-/// Writes a whole file or none: a new name, synced, renamed, and the directory synced.
-fn write(directory: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+/// The key file that was to follow does, when what it wraps lasts. One of the two is there at every moment.
+fn finish_file(directory: &Path) -> Result<(), NodeKeysError> {
+    let (kek, next) = (directory.join("kek"), directory.join("kek.next"));
+    sync(directory).and_then(|()| wipe(directory, &kek)).map_err(at(&kek))?;
+    fs::rename(next, &kek).and_then(|()| sync(directory)).map_err(at(&kek))
+}
+
+/// No key file is left.
+fn wipe_files(directory: &Path) -> Result<(), NodeKeysError> {
+    ["kek", "kek.next"]
+        .map(|name| directory.join(name))
+        .iter()
+        .try_for_each(|path| wipe(directory, path).map_err(at(path)))
+}
+
+/// Writes a whole file or, with an error, nothing: a new name, synced and renamed. It lasts when the directory is synced.
+fn place(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     for part in parts {
         file.write_all(part)?;
     }
     file.sync_all()?;
-    fs::rename(&new, path)?;
-    sync(directory)
+    fs::rename(&new, path)
 }
 
 /// Overwrites a key file before it goes, as far as the file system lets that mean anything.
@@ -576,6 +615,67 @@ mod tests {
         // And as if it had ended before `dek` was written.
         fs::write(path.join("kek.next"), &old).unwrap();
         assert!(open(&path).is_ok());
+    }
+
+    #[test]
+    fn old_key_file_is_wiped_whatever_replaces_it() {
+        for source in [Source::File, Source::Passphrase(text("correct horse"))] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("keys");
+            let mut keys = open(&path).unwrap();
+            fs::hard_link(path.join("kek"), path.join("linked")).unwrap();
+
+            keys.rewrap(&source).unwrap();
+
+            assert!(fs::read(path.join("linked")).unwrap().iter().all(|byte| *byte == 0));
+            assert!(!path.join("kek.next").exists());
+        }
+    }
+
+    #[test]
+    fn change_that_cannot_be_finished_says_so_and_the_new_key_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let mut keys = open(&path).unwrap();
+        let sealed = keys.sealer().seal(b"here", b"record").unwrap();
+        let check = |keys: &NodeKeys| assert_eq!(keys.sealer().open(b"here", &sealed).unwrap().as_slice(), b"record");
+        // A disk that does not take the last steps.
+        let hinder = || {
+            fs::remove_file(path.join("kek")).unwrap();
+            fs::create_dir(path.join("kek")).unwrap();
+        };
+        hinder();
+
+        // A file for a file: the new one is beside the old one's place, and another attempt does not write over it.
+        let error = keys.rewrap(&Source::File).unwrap_err();
+        assert!(matches!(error, NodeKeysError::Unfinished(_)) && error.to_string().contains("wrapped anew, but"));
+        assert!(keys.rewrap(&Source::File).is_err());
+        assert!(!matches!(keys.rewrap(&Source::File), Err(NodeKeysError::Unfinished(_))), "nothing was changed");
+        keys.count().unwrap();
+        fs::remove_dir(path.join("kek")).unwrap();
+        check(&open(&path).unwrap());
+        assert!(path.join("kek").exists() && !path.join("kek.next").exists());
+        keys.rewrap(&Source::File).unwrap();
+        check(&open(&path).unwrap());
+
+        // An unlock key for a file.
+        hinder();
+        let key = || UnlockKey::from_bytes(&[7; 32]).unwrap();
+        let error = keys.rewrap(&Source::UnlockKey(key(), 3)).unwrap_err();
+        assert!(matches!(error, NodeKeysError::Unfinished(_)), "{error}");
+        assert_eq!(keys.unlock_version(), Some(3));
+        keys.count().unwrap();
+        check(&locked(&path).unlock(&text(&key().expose_text())).unwrap());
+        fs::remove_dir(path.join("kek")).unwrap();
+
+        // Before that the old one counts.
+        fs::create_dir(path.join("dek.new")).unwrap();
+        let error = keys.rewrap(&Source::File).unwrap_err();
+        assert!(matches!(error, NodeKeysError::Io { .. }), "{error}");
+        assert_eq!(keys.unlock_version(), Some(3));
+        fs::remove_dir(path.join("dek.new")).unwrap();
+        keys.rewrap(&Source::Passphrase(text("correct horse"))).unwrap();
+        assert!(!path.join("kek.next").exists(), "of the attempt");
     }
 
     #[test]

@@ -44,12 +44,28 @@ impl Keys {
 }
 
 impl Lifecycle {
-    /// For changes of the keys.
-    pub(super) fn open_mut(&mut self) -> Result<&mut NodeKeys, Refusal> {
-        match &mut self.keys {
-            Keys::Open(keys) => Ok(keys),
-            Keys::Locked(_) => Err(refusals::locked()),
+    /// Changes the keys, where waiting for the disk, or for a passphrase to be stretched, holds nobody up.
+    pub(super) async fn change_keys(
+        &mut self,
+        change: impl FnOnce(&mut NodeKeys) -> Result<(), NodeKeysError> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        if matches!(self.keys, Keys::Locked(_)) {
+            return Err(refusals::locked());
         }
+        let Keys::Open(mut keys) = std::mem::replace(&mut self.keys, Keys::Locked(None)) else {
+            return Err(refusals::locked());
+        };
+        let changed = tokio::task::spawn_blocking(move || {
+            let outcome = change(&mut keys);
+            (keys, outcome)
+        });
+        let (keys, outcome) = changed.await.map_err(|error| refusals::failed(&error.into()))?;
+        self.keys = Keys::Open(keys);
+        self.tell_kek();
+        outcome.map_err(|error| {
+            let by_caller = matches!(error, NodeKeysError::Source(_));
+            if by_caller { refusals::invalid(error) } else { refusals::failed(&error.into()) }
+        })
     }
 
     pub(super) async fn unlock(&mut self, key: KeyBytes) -> Result<(), Refusal> {
@@ -77,7 +93,7 @@ impl Lifecycle {
 
     pub(super) async fn rekey(&mut self, request: v1::RekeyRequest) -> Result<KekStatus, Refusal> {
         if let Some(Wanted::DataKey(_)) = request.source {
-            self.replace_data_key()?;
+            self.replace_data_key().await?;
             return Ok(self.keys.open().map_err(|error| refusals::failed(&error))?.status());
         }
         let source = match request.source {
@@ -108,7 +124,10 @@ impl Lifecycle {
             Source::File | Source::Passphrase(_) | Source::Credential(_) => !by_file,
         };
         if changes && let Err(refusal) = self.rewrap(wanted).await {
-            tracing::error!(reason = refusal.message, "the node's data key cannot be wrapped as the cluster wants it");
+            tracing::error!(
+                reason = refusal.message,
+                "wrapping the node's data key as the cluster wants it has failed"
+            );
         }
     }
 
@@ -125,23 +144,7 @@ impl Lifecycle {
     }
 
     async fn rewrap(&mut self, source: Source) -> Result<(), Refusal> {
-        if matches!(self.keys, Keys::Locked(_)) {
-            return Err(refusals::locked());
-        }
-        let Keys::Open(mut keys) = std::mem::replace(&mut self.keys, Keys::Locked(None)) else {
-            return Err(refusals::locked());
-        };
-        let wrapped = tokio::task::spawn_blocking(move || {
-            let outcome = keys.rewrap(&source);
-            (keys, outcome)
-        });
-        let (keys, outcome) = wrapped.await.map_err(|error| refusals::failed(&error.into()))?;
-        self.keys = Keys::Open(keys);
-        self.tell_kek();
-        if let Err(error) = outcome {
-            let by_caller = matches!(error, NodeKeysError::Source(_));
-            return Err(if by_caller { refusals::invalid(error) } else { refusals::failed(&error.into()) });
-        }
+        self.change_keys(move |keys| keys.rewrap(&source)).await?;
         tracing::info!(
             source = self.keys.open().map(|keys| keys.status().source).unwrap_or_default(),
             "the node's data key is wrapped anew"

@@ -80,6 +80,8 @@ pub(crate) struct Lifecycle {
     pub(super) status: watch::Sender<Status>,
     pub(super) part: Option<Part>,
     pub(super) resealing: Option<Resealing>,
+    /// Why not everything is sealed anew, as it was told.
+    pub(super) not_resealed: Option<String>,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -129,8 +131,18 @@ impl Lifecycle {
         let (sender, commands) = mpsc::channel(8);
         let (status, watched) = watch::channel(Status::inactive());
         let keys = Keys::new(opened);
-        let (part, resealing) = (None, None);
-        let mut this = Self { node, keys, data: data.to_owned(), events, slot, status, part, resealing, commands };
+        let mut this = Self {
+            node,
+            keys,
+            data: data.to_owned(),
+            events,
+            slot,
+            status,
+            part: None,
+            resealing: None,
+            not_resealed: None,
+            commands,
+        };
         this.go_on().await?;
         this.tell_phase();
         Ok((this, sender, watched))
@@ -198,8 +210,8 @@ impl Lifecycle {
                 Happened::Joined(Joined::Yes) => self.take_part(),
                 Happened::Joined(Joined::NotYet(reason)) => self.status.send_modify(|status| status.error = reason),
                 Happened::RenewalDue => self.renew().await,
-                Happened::Resealed(outcome) => self.resealed(outcome),
-                Happened::Look => self.look_after_data_key(),
+                Happened::Resealed(outcome) => self.resealed(outcome).await,
+                Happened::Look => self.look_after_data_key().await,
                 Happened::Failed(error) => return error,
             }
             self.tell_phase();

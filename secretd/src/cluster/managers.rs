@@ -84,6 +84,11 @@ impl KnownManagers {
         others.get(turn % others.len().max(1)).copied().or_else(|| addresses.first()).cloned().unwrap_or_default()
     }
 
+    /// What this node has seen of the cluster, on the disk.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory.clone()
+    }
+
     /// This node has a manager of its own, or none any more.
     pub(crate) fn set_own(&self, own: Option<OwnManager>) {
         *self.own.write() = own;
@@ -140,7 +145,9 @@ impl Managers for KnownManagers {
     }
 
     fn keep(&self, seen: &v1::StoredSeen) {
-        self.memory.keep(seen);
+        if let Err(error) = self.memory.keep(seen) {
+            tracing::warn!(error = format!("{error:#}"), "what was seen of the cluster cannot be kept");
+        }
     }
 
     fn doubt(&self, why: &str) {

@@ -94,6 +94,14 @@ impl MembershipFile {
         self.write(&sealed).with_context(|| self.path.to_string())
     }
 
+    /// Seals what was saved under the newest data key, if anything was.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the disk does not take it.
+    pub(crate) fn reseal(&self) -> anyhow::Result<()> {
+        self.load()?.map_or(Ok(()), |membership| self.save(&membership))
+    }
+
     /// The node is part of no cluster any more.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, TableError};
 use secretd_core::secret::SealedPayload;
-use secretd_sealing::at_rest::Sealer;
+use secretd_sealing::at_rest::{Hold, Sealer};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     failure: watch::Sender<Option<Arc<StorageFailure>>>,
     directory: Utf8PathBuf,
     disk: Arc<dyn Disk>,
+    /// Of records that are not sealed anew: the keys that they are under.
+    _held: Option<Hold>,
 }
 
 #[derive(Debug)]
@@ -307,6 +309,8 @@ impl Engine {
         read: impl FnOnce(&redb::ReadOnlyTable<&'static [u8], &'static [u8]>) -> Result<T, StorageFailure>,
     ) -> Result<Option<T>, StorageFailure> {
         const STEP: &str = "read the store";
+        // What is read may be older than what is on the disk by then, and under a key that is forgotten meanwhile.
+        let _held = self.sealer.hold();
         let database = self.database.read();
         let transaction = database.as_ref().ok_or_else(closed)?.begin_read().map_err(failure(STEP))?;
         match transaction.open_table(RECORDS) {

@@ -132,6 +132,13 @@ impl Engine {
         Self::opened(database, disk, directory, sealer)
     }
 
+    /// As [`Engine::open_in`], for records that [`Engine::reseal`] is never asked for: the keys that they are under are
+    /// kept for as long as this lives.
+    pub(crate) fn open_apart(disk: Arc<dyn Disk>, directory: &Utf8Path, sealer: Sealer) -> Result<Self, OpenError> {
+        let held = Some(sealer.hold());
+        Ok(Self { _held: held, ..Self::open_in(disk, directory, sealer)? })
+    }
+
     /// As [`Engine::open`], with the store's file wherever `backend` has it.
     #[cfg(test)]
     pub(crate) fn open_on(
@@ -159,6 +166,7 @@ impl Engine {
             failure: watch::Sender::new(None),
             directory: directory.to_owned(),
             disk,
+            _held: None,
         };
         engine.check(count)?;
         engine.count.store(engine.commits.lock().sequence, Ordering::Release);

@@ -13,7 +13,7 @@ use redb::{BackendError, ReadableTable, StorageBackend};
 use secretd_sealing::at_rest::Sealer;
 use secretd_sealing::secret::Dek;
 
-use super::{Engine, Key, OpenError, Writes};
+use super::{Engine, Key, OpenError, Scan, Writes};
 use crate::failure::StorageFailure;
 use crate::fixture::{clock, create_secret, directory, init, payload, sealer, secret_id};
 use crate::ground::Ground;
@@ -291,6 +291,30 @@ fn everything_is_sealed_anew_under_a_new_data_key_while_commits_go_on() {
     drop(engine);
     let engine = Engine::open(&path, Sealer::of(1, &new)).unwrap();
     assert_eq!(engine.get(&Key::log(3)).unwrap().map(|read| read.to_vec()), Some(value(3)));
+}
+
+#[test]
+fn reader_that_began_before_a_new_data_key_reads_to_its_end_and_the_old_one_goes_then() {
+    let (_guard, path) = directory();
+    drop(filled(&path));
+    let sealer = sealer();
+    let engine = Engine::open(&path, sealer.clone()).unwrap();
+    let old = sealer.seal(b"here", b"record").unwrap();
+    let mut read = Vec::new();
+
+    let scanned = engine.scan(&Key::log(0), &Key::log(u64::MAX), |_, plaintext| {
+        if read.is_empty() {
+            sealer.begin(1, &Dek::from_bytes(&[9; 32]));
+            engine.reseal().unwrap();
+            sealer.forget_older();
+        }
+        read.push(plaintext.to_vec());
+        Ok(Scan::Next)
+    });
+
+    scanned.unwrap();
+    assert_eq!(read, (0..40).map(value).collect::<Vec<_>>());
+    assert!(sealer.open(b"here", &old).is_err(), "the old key is there still");
 }
 
 #[test]

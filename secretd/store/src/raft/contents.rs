@@ -49,7 +49,8 @@ pub(crate) fn remove(disk: &dyn Disk, directory: &Utf8Path) {
     }
 }
 
-/// Contents that are coming in: payloads go to the disk at once, to an engine of their own.
+/// Contents that are coming in: payloads go to the disk at once, to an engine of their own. A data key of the
+/// node that is replaced meanwhile is kept until they are dropped: nobody seals them anew.
 #[derive(Debug)]
 pub(crate) struct Contents {
     pub(crate) engine: Arc<Engine>,
@@ -65,7 +66,7 @@ impl Contents {
     /// Begins anew in `directory`.
     pub(crate) fn begin(disk: &Arc<dyn Disk>, directory: &Utf8PathBuf, sealer: Sealer) -> Result<Self, ReceiveError> {
         remove(&**disk, directory);
-        let opened = Engine::open_in(Arc::clone(disk), directory, sealer);
+        let opened = Engine::open_apart(Arc::clone(disk), directory, sealer);
         let engine = Arc::new(opened.inspect_err(|_| remove(&**disk, directory))?);
         Ok(Self { engine, state: State::default(), bytes: 0, writes: Writes::default(), size: 0 })
     }

@@ -6,17 +6,22 @@ use std::sync::Arc;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder};
 use secretd_core::time::Timestamp;
+use secretd_proto::v1;
+use secretd_proto::v1::snapshot_chunk::Chunk;
+use secretd_sealing::secret::Dek;
 
 use super::config::{Batch, Entry, LogId, Vote};
 use super::log::LogStore;
 use super::machine::StateMachine;
 use super::shared::Shared;
+use super::stream::Incoming;
 use super::witness::Witness;
 use crate::apply::tests::shown;
 use crate::engine::{Engine, Key};
 use crate::fixture::{create_secret, create_service, directory, init, payload, sealer, secret_id, update_secret};
 use crate::op::{Op, Proposal, number_payloads};
-use crate::record::decode_payload;
+use crate::record::raft::{applied_message, vote_message};
+use crate::record::{Applied, decode_payload};
 
 struct Node {
     _guard: tempfile::TempDir,
@@ -96,6 +101,44 @@ async fn an_installed_snapshot_has_the_state_and_its_payloads_and_survives_a_res
     assert_eq!(follower.shared.engine.count_payloads_and_entries().0, 2, "the other leader's are gone");
     let mut follower = follower;
     assert_eq!(follower.machine.applied_state().await.unwrap().0, Some(log_id(4)));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_comes_in_while_the_data_key_is_replaced_is_installed() {
+    let mut leader = node();
+    feed(&mut leader, history()).await;
+    let snapshot = leader.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let header = v1::SnapshotHeader {
+        to: 5,
+        vote: Some(vote_message(&Vote::new_committed(1, 1))),
+        applied: Some(applied_message(&Applied {
+            log_id: snapshot.meta.last_log_id,
+            membership: snapshot.meta.last_membership.clone(),
+            version: snapshot.snapshot.view.version(),
+        })),
+        snapshot_id: "4".to_owned(),
+        standing: None,
+    };
+    let mut follower = node();
+    let (engine, sealer) = (Arc::clone(&follower.shared.engine), follower.shared.engine.sealer());
+    let old = sealer.seal(b"here", b"record").unwrap();
+    let header = v1::SnapshotChunk { chunk: Some(Chunk::Header(header)) };
+    let mut incoming =
+        Incoming::begin(&engine.disk(), engine.directory().join("incoming"), engine.sealer(), 5, header).unwrap();
+    for chunk in super::contents::chunks(&snapshot.snapshot) {
+        incoming.take(chunk.unwrap()).unwrap();
+    }
+
+    sealer.begin(1, &Dek::from_bytes(&[9; 32]));
+    engine.reseal().unwrap();
+    sealer.forget_older();
+    let (_, received) = incoming.snapshot();
+    follower.machine.install_snapshot(&received.meta, received.snapshot).await.unwrap();
+    drop(incoming);
+
+    assert_eq!(shown(follower.shared.publisher.view().state()), shown(leader.shared.publisher.view().state()));
+    assert_eq!(payload_of(&follower, 1, 1), Some(payload(300_000, 1)));
+    assert!(sealer.open(b"here", &old).is_err(), "the old key is there still");
 }
 
 #[tokio::test]
