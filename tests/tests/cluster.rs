@@ -345,6 +345,8 @@ fn removed_node_is_refused_at_once_and_loses_what_it_had() -> Result<()> {
     until("its containers end", || Ok(lab.node(2).shims().is_empty().then_some(())))?;
     until("what is wanted runs on n1", || Ok((where_it_runs(lab.node(1), "app")? == ["n1", "n1"]).then_some(())))?;
     ensure!(lab.node(1).log().contains("node-removed"), "the refusal is not on record");
+    let info = until_shown(lab.node(2), &["info"], |info| info.contains("it is no node of this cluster (any more)"))?;
+    ensure!(info.contains("Cluster: pending"), "{info}");
     let again = lab.node(2).refused(4, &["cluster", "join", "--token", &lab.token("worker")?, lab.address(1)], b"")?;
     ensure!(again.contains("this node is already part of a cluster"), "{again}");
     lab.node(2).ok(&["cluster", "leave"])?;
