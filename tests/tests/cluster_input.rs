@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use secretd_tests::lab::{Lab, until_shown};
+use secretd_tests::peer::rows_hold;
 
 /// Refused with this code and these words.
 fn refused(lab: &Lab, number: usize, code: i32, arguments: &[&str], words: &str) -> Result<()> {
@@ -53,7 +54,7 @@ fn tokens_that_do_not_count_are_refused_and_leave_nothing() -> Result<()> {
     ensure!(!lab.node(1).log().contains(&good) && !lab.node(2).log().contains(&good), "a token is in a log");
     let nodes = lab.node(1).ok(&["node", "ls", "-q"])?;
     ensure!(nodes.lines().count() == 2, "n1, and n2 as it was: {nodes}");
-    Ok(())
+    rows_hold("tokens_that_do_not_count_are_refused_and_leave_nothing")
 }
 
 #[test]
@@ -115,7 +116,8 @@ fn addresses_and_settings_are_checked_before_anything_is_made() -> Result<()> {
     refused(&lab, 2, 2, &["cluster", "join", "--token", &token], "HOST:PORT")?;
     refused(&lab, 2, 2, &["cluster", "join", "10.77.0.1"], "--token")?;
     lab.node(2).ok(&["cluster", "join", "--token", &token, "10.77.0.9", "10.77.0.1"])?;
-    refused(&lab, 2, 4, &["cluster", "join", "--token", &token, "10.77.0.1"], "this node is already part of a cluster")
+    refused(&lab, 2, 4, &["cluster", "join", "--token", &token, "10.77.0.1"], "this node is already part of a cluster")?;
+    rows_hold("addresses_and_settings_are_checked_before_anything_is_made")
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn nodes_are_changed_only_in_ways_that_exist() -> Result<()> {
     ensure!(node.ok(&["cluster", "update", "--task-history-limit", "1"])? == "Cluster updated.");
     ensure!(node.ok(&["node", "ls", "-f", "node.label=ssd=true", "--format", "{{.Hostname}}"])? == "n2");
     ensure!(node.ok(&["node", "ls", "-f", "role=manager", "--format", "{{.Hostname}}"])? == "n1");
-    Ok(())
+    rows_hold("nodes_are_changed_only_in_ways_that_exist")
 }
 
 #[test]
