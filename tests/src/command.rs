@@ -35,9 +35,11 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Result<Answer> {
         let _ = pipe.write_all(stdin); // a command that does not read its input is none of this function's business
     }
     let output = child.wait_with_output()?;
-    Ok(Answer {
+    let answer = Answer {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         status: output.status,
-    })
+    };
+    crate::peer::note(&answer);
+    Ok(answer)
 }

@@ -10,6 +10,7 @@ use secretd_tests::command::Answer;
 use secretd_tests::lab::{Lab, until, until_shown};
 use secretd_tests::laptop::Laptop;
 use secretd_tests::node::Node;
+use secretd_tests::peer::rows_hold;
 
 const TLS: [&str; 4] = ["node", "ls", "--format", "{{.Hostname}} {{.TLSStatus}}"];
 
@@ -110,7 +111,7 @@ fn root_is_replaced_while_everything_goes_on_and_a_dead_node_is_named() -> Resul
     until_shown(lab.node(1), &["cluster", "ca", "--format", "{{json .RetiredRoots}}"], |roots| roots == "[]")?;
     let shown = lab.node(1).ok(&["node", "inspect", "n5", "--format", "{{.TLS.Status}} {{.TLS.ExpiresAt}}"])?;
     ensure!(shown.starts_with("Ready 20"), "{shown}");
-    Ok(())
+    rows_hold("root_is_replaced_while_everything_goes_on_and_a_dead_node_is_named")
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn replacement_outlives_its_leader_and_there_is_one_at_a_time() -> Result<()> {
     let second = lab.node(leader).sctl(&["cluster", "ca", "--rotate", "--quiet"], b"")?;
     ensure!(second.status.success() && second.stdout.is_empty() && second.stderr.is_empty(), "{second:?}");
     ensure!(digest(lab.node(leader))? != new);
-    Ok(())
+    rows_hold("replacement_outlives_its_leader_and_there_is_one_at_a_time")
 }
 
 #[test]
@@ -178,10 +179,13 @@ fn root_that_operators_bring_takes_the_place_of_ours() -> Result<()> {
     rotate(2, &["--detach"], "`--detach` flag requires")?;
     rotate(2, &["--rotate", "--ca-cert", &root], "requires that the --ca-key flag is provided")?;
     rotate(2, &["--rotate", "--ca-key", &key], "requires that the --ca-cert flag is provided")?;
-    rotate(2, &["--rotate", "--external-ca", "x"], "--external-ca")?;
+    rotate(2, &["--rotate", "--external-ca", "protocol=cfssl,url=https://x"], "there is no external one")?;
     rotate(1, &["--rotate", "--cert-expiry", "1s"], "minimum certificate expiry time")?;
     rotate(1, &["--rotate", "--ca-cert", &key, "--ca-key", &key], "there is no certificate in it")?;
     rotate(1, &["--rotate", "--ca-cert", &root, "--ca-key", &root], "there is no private key in it")?;
+    let two = [std::fs::read(&root)?, std::fs::read(path("soon.pem"))?].concat();
+    std::fs::write(path("two.pem"), two)?;
+    rotate(1, &["--rotate", "--ca-cert", &path("two.pem"), "--ca-key", &key], "there must be one certificate in it")?;
     rotate(1, &["--rotate", "--ca-cert", "/nowhere", "--ca-key", &key], "No such file")?;
     rotate(1, &["--rotate", "--ca-cert", &path("soon.pem"), "--ca-key", &key], "for a year at least")?;
     rotate(1, &["--rotate", "--ca-cert", &root, "--ca-key", &path("other.key")], "it must be the certificate's own")?;
@@ -195,7 +199,7 @@ fn root_that_operators_bring_takes_the_place_of_ours() -> Result<()> {
     let secret = std::fs::read_to_string(&key)?;
     let secret = secret.lines().nth(1).context("the key has a line")?;
     ensure!(!node.log().contains(secret), "the key is in the log");
-    Ok(())
+    rows_hold("root_that_operators_bring_takes_the_place_of_ours")
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use secretd_tests::lab::{Lab, until, until_shown};
 use secretd_tests::node::Node;
+use secretd_tests::peer::rows_hold;
 
 /// The nodes of a service's running tasks, sorted.
 fn where_it_runs(node: &Node, service: &str) -> Result<Vec<String>> {
@@ -117,7 +118,7 @@ fn without_a_majority_calls_say_what_is_missing_and_containers_go_on() -> Result
     lab.node_mut(2).start_daemon()?;
     until_shown(lab.node(1), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "before")?;
     lab.node(2).ok_with(&["secret", "create", "after", "-"], b"x")?;
-    Ok(())
+    rows_hold("without_a_majority_calls_say_what_is_missing_and_containers_go_on")
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn survivor_of_a_lost_majority_goes_on_alone_when_it_is_told_to() -> Result<()> 
     let token = lab.node(3).ok(&["cluster", "join-token", "-q", "manager"])?;
     lab.node(1).ok(&["cluster", "join", "--token", &token, lab.address(3)])?;
     until_shown(lab.node(1), &["secret", "ls", "-q"], |ids| ids.lines().count() == 2)?;
-    Ok(())
+    rows_hold("survivor_of_a_lost_majority_goes_on_alone_when_it_is_told_to")
 }
 
 #[test]
@@ -294,7 +295,7 @@ fn last_manager_is_neither_demoted_nor_lets_itself_be_taken_away_by_mistake() ->
     ensure!(gone.contains("use \"sctl cluster init\" or \"sctl cluster join\""), "{gone}");
     ensure!(!lab.node(1).data_dir().join("store").exists());
     lab.node(1).ok(&["cluster", "init"])?;
-    Ok(())
+    rows_hold("last_manager_is_neither_demoted_nor_lets_itself_be_taken_away_by_mistake")
 }
 
 #[test]
@@ -345,8 +346,11 @@ fn removed_node_is_refused_at_once_and_loses_what_it_had() -> Result<()> {
     until("its containers end", || Ok(lab.node(2).shims().is_empty().then_some(())))?;
     until("what is wanted runs on n1", || Ok((where_it_runs(lab.node(1), "app")? == ["n1", "n1"]).then_some(())))?;
     ensure!(lab.node(1).log().contains("node-removed"), "the refusal is not on record");
+    let info = until_shown(lab.node(2), &["info"], |info| info.contains("it is no node of this cluster (any more)"))?;
+    ensure!(info.contains("Cluster: pending"), "{info}");
     let again = lab.node(2).refused(4, &["cluster", "join", "--token", &lab.token("worker")?, lab.address(1)], b"")?;
     ensure!(again.contains("this node is already part of a cluster"), "{again}");
     lab.node(2).ok(&["cluster", "leave"])?;
-    lab.join(2, "worker")
+    lab.join(2, "worker")?;
+    rows_hold("removed_node_is_refused_at_once_and_loses_what_it_had")
 }

@@ -1,7 +1,26 @@
 //! What a cluster says to wrong commands: one line, the right exit code, and nothing half made.
 
-use anyhow::{Result, ensure};
-use secretd_tests::lab::{Lab, until_shown};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use hyper_util::rt::TokioIo;
+use secretd_ca::tls::{Credentials, client_config, joining_config, manager_name};
+use secretd_ca::{CertificateDer, JoinToken, NodeKey};
+use secretd_core::seam::clock::{Clock, SystemClock};
+use secretd_proto::code::{Code, METADATA_KEY};
+use secretd_proto::v1;
+use secretd_proto::v1::admission_client::AdmissionClient;
+use secretd_proto::v1::control_client::ControlClient;
+use secretd_proto::v1::raft_client::RaftClient;
+use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::peer::rows_hold;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
 
 /// Refused with this code and these words.
 fn refused(lab: &Lab, number: usize, code: i32, arguments: &[&str], words: &str) -> Result<()> {
@@ -40,7 +59,7 @@ fn tokens_that_do_not_count_are_refused_and_leave_nothing() -> Result<()> {
     join(&foreign, 1, "it is no manager of the cluster that the token is for")?;
     join(&format!("{root}-{secret}"), 1, "it is not valid: ask for the present one")?;
 
-    lab.node(1).ok(&["cluster", "join-token", "--rotate", "worker"])?;
+    let rotated = lab.node(1).ok(&["cluster", "join-token", "-q", "--rotate", "worker"])?;
     join(&good, 1, "it is not valid: ask for the present one")?;
     let expired = lab.node(1).ok(&["cluster", "join-token", "-q", "--rotate", "--ttl", "1ms", "worker"])?;
     join(&expired, 1, "it has expired: ask for a new one")?;
@@ -50,19 +69,185 @@ fn tokens_that_do_not_count_are_refused_and_leave_nothing() -> Result<()> {
     join(&once, 1, "it has been used as often as it may")?;
 
     ensure!(lab.node(1).log().contains("permission-denied"), "refused joins are not on record");
-    ensure!(!lab.node(1).log().contains(&good) && !lab.node(2).log().contains(&good), "a token is in a log");
+    let tokens = [("good", good), ("foreign", foreign), ("rotated", rotated), ("expired", expired), ("used", once)];
+    for node in lab.nodes() {
+        let log = node.log();
+        ensure!(!log.is_empty());
+        for (which, token) in &tokens {
+            for form in forms(token)? {
+                ensure!(!log.contains(&form), "the {which} token's secret is in a log: {form}");
+            }
+        }
+    }
     let nodes = lab.node(1).ok(&["node", "ls", "-q"])?;
     ensure!(nodes.lines().count() == 2, "n1, and n2 as it was: {nodes}");
+    rows_hold("tokens_that_do_not_count_are_refused_and_leave_nothing")
+}
+
+/// What a token's secret may look like where it must not be: as it is copied, cut or not, and as bytes.
+fn forms(token: &str) -> Result<[String; 3]> {
+    let parsed: JoinToken = token.parse()?;
+    let bytes = parsed.secret.expose();
+    let text = token.rsplit('-').next().and_then(|secret| secret.get(..16)).context("the secret")?;
+    let hexadecimal = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let numbers = bytes.map(|byte| byte.to_string()).join(", ");
+    Ok([text.to_owned(), hexadecimal, numbers])
+}
+
+/// Something else listens on a node's port, until [`free`].
+fn take_port(lab: &Lab, number: usize) -> Result<TcpListener> {
+    in_network_of(lab, number, async || TcpListener::bind("0.0.0.0:7377").context("the port"))
+}
+
+fn free(lab: &Lab, number: usize, taken: TcpListener) -> Result<()> {
+    drop(taken);
+    until("nobody listens", || Ok((!listens(lab, number)?).then_some(()))) // a fork has it too, for a moment
+}
+
+/// Whether anybody listens on the port that managers have.
+fn listens(lab: &Lab, number: usize) -> Result<bool> {
+    Ok(lab.node(number).in_sandbox("ss -ltn")?.stdout.contains(":7377"))
+}
+
+#[test]
+fn port_that_is_taken_keeps_a_manager_away_for_as_long_as_it_is_and_says_so() -> Result<()> {
+    let mut lab = Lab::start(3)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    let token = lab.token("manager")?;
+    let taken = take_port(&lab, 2)?;
+
+    let join = ["cluster", "join", "--token", &token, lab.address(1)];
+    let words = ":7377: address already in use: stop what listens there, or give another --listen-addr";
+    refused(&lab, 2, 1, &join, words)?;
+
+    ensure!(state(&lab, 2)? == "inactive" && !lab.node(2).data_dir().join("membership").exists());
+    ensure!(lab.node(1).ok(&["node", "ls", "-q"])?.lines().count() == 1, "it was admitted");
+    let other = ["cluster", "join", "--token", &token, "--listen-addr", "10.77.0.2:7378", lab.address(1)];
+    lab.node(2).ok(&other)?;
+    let nodes = ["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"];
+    until_shown(lab.node(1), &nodes, |rows| rows == "n1 Leader\nn2 Reachable")?;
+    free(&lab, 2, taken)?;
+
+    // A worker has no use for the port until it is to be a manager.
+    lab.join(3, "worker")?;
+    let taken = take_port(&lab, 3)?;
+    lab.node(1).ok(&["node", "promote", "n3"])?;
+    let info = until_shown(lab.node(3), &["info"], |info| info.contains(" Error: cannot listen on "))?;
+    ensure!(
+        info.contains("Cluster: pending") && info.to_lowercase().contains(":7377: address already in use"),
+        "{info}"
+    );
+    ensure!(lab.node(1).ok(&nodes)? == "n1 Leader\nn2 Reachable\nn3 Unknown", "{}", lab.node(1).ok(&nodes)?);
+    lab.node(2).ok_with(&["secret", "create", "meanwhile", "-"], b"x")?;
+
+    free(&lab, 3, taken)?;
+
+    until_shown(lab.node(1), &nodes, |rows| rows == "n1 Leader\nn2 Reachable\nn3 Reachable")?;
+    until_shown(lab.node(3), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "meanwhile")?;
+    let info = lab.node(3).ok(&["info"])?;
+    ensure!(info.contains("Cluster: active") && !info.contains(" Error: "), "{info}");
+
+    // One that starts again has its port, or does not start: whoever watches over it tries again.
+    lab.node_mut(3).stop_daemon()?;
+    let taken = take_port(&lab, 3)?;
+    let line = lab.node(3).refused_start()?;
+    ensure!(line.contains("cannot listen on ") && line.to_lowercase().contains("address already in use"), "{line}");
+    free(&lab, 3, taken)?;
+    lab.node_mut(3).start_daemon()?;
+    until_shown(lab.node(1), &nodes, |rows| rows == "n1 Leader\nn2 Reachable\nn3 Reachable")?;
     Ok(())
 }
 
 #[test]
 fn workers_token_makes_no_manager() -> Result<()> {
-    let lab = Lab::cluster(1, 1)?;
+    let lab = Lab::start(3)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    let (token, there) = (lab.token("worker")?, lab.address(1));
+    // What a manager would say of itself changes nothing.
+    let flags = ["--advertise-addr", "10.77.0.2:7377", "--listen-addr", "10.77.0.2:7377"];
+    let told = lab.node(2).ok(&[&["cluster", "join", "--token", &token], &flags[..], &[there]].concat())?;
+    ensure!(told == "This node joined a cluster as a worker." && !listens(&lab, 2)?, "{told}");
     let info = lab.node(2).ok(&["info", "--format", "{{.Cluster.ControlAvailable}}"])?;
     ensure!(info == "false", "{info}");
     refused(&lab, 2, 1, &["node", "promote", "n2"], "promote the current node to a manager")?;
-    refused(&lab, 2, 1, &["cluster", "join-token", "manager"], "worker nodes can't be used")
+    refused(&lab, 2, 1, &["cluster", "join-token", "manager"], "worker nodes can't be used")?;
+
+    // Nor does what somebody asks for who is not secretd, with the certificate that the token has given.
+    let refusals = in_network_of(&lab, 3, async || ask_as_manager(&token, there).await)?;
+
+    for (call, refusal) in refusals {
+        let status = refusal.err().with_context(|| format!("{call} was not refused"))?;
+        let code = status.metadata().get(METADATA_KEY).and_then(|code| code.to_str().ok()).and_then(Code::parse);
+        let service = call.split('/').next().unwrap_or_default();
+        let words = format!("it may not call {service}");
+        ensure!(code == Some(Code::PermissionDenied) && status.message().contains(&words), "{call}: {status:?}");
+        let log = lab.node(1).log();
+        let on_record = |line: &str| line.contains(&format!("{call}\"")) && line.contains("permission-denied");
+        ensure!(log.lines().any(on_record), "{call} is not on record: {log}");
+    }
+    let managers = lab.node(1).ok(&["node", "ls", "-f", "role=manager", "--format", "{{.Hostname}}"])?;
+    ensure!(managers == "n1", "{managers}");
+    lab.node(1).ok_with(&["secret", "create", "after", "-"], b"x").map(drop)
+}
+
+/// Does `work` in the network of a node.
+fn in_network_of<T: Send>(lab: &Lab, number: usize, work: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
+    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", lab.node(number).sandbox().pid()))?;
+    std::thread::scope(|scope| {
+        // A thread of its own: it does not come back from there.
+        let worked = scope.spawn(|| {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work())
+        });
+        worked.join().map_err(|_| anyhow::anyhow!("it has panicked"))?
+    })
+}
+
+/// Is admitted with a token as a manager would be, and makes with that certificate the calls that are for managers: what
+/// came of each.
+async fn ask_as_manager(token: &str, manager: &str) -> Result<Vec<(&'static str, Result<(), Status>)>> {
+    let token: JoinToken = token.parse()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let key = NodeKey::generate()?;
+    let (config, _root) = joining_config(token.root, Arc::clone(&clock))?;
+    let request = v1::AdmitRequest {
+        secret: token.secret.expose().to_vec(),
+        request: key.request()?,
+        address: "10.77.0.3:7377".to_owned(),
+        description: Some(v1::NodeDescription { hostname: "n3".to_owned(), ..v1::NodeDescription::default() }),
+        availability: v1::node::Availability::Active.into(),
+    };
+    let admitted = AdmissionClient::new(channel(manager, config).await?).admit(request).await?.into_inner();
+    ensure!(!admitted.manager, "it was admitted as a manager");
+    let roots: Vec<CertificateDer<'static>> = admitted.roots.into_iter().map(CertificateDer::from).collect();
+    let own = Credentials { certificate: admitted.certificate.into(), key, chain: roots.clone() };
+    let channel = channel(manager, client_config(&own, &roots, clock)?).await?;
+    let again = v1::RenewRequest { request: own.key.request()? };
+    let renewed = AdmissionClient::new(channel.clone()).renew(again).await?.into_inner();
+    ensure!(!renewed.manager, "it is a manager after it has its certificate renewed");
+
+    let (mut raft, mut control) = (RaftClient::new(channel.clone()), ControlClient::new(channel));
+    let join = v1::JoinRaftRequest { member: 3, address: "10.77.0.3:7377".to_owned() };
+    let of_managers = v1::GetJoinTokenRequest { manager: true, ..v1::GetJoinTokenRequest::default() };
+    Ok(vec![
+        ("Raft/JoinRaft", raft.join_raft(join).await.map(drop)),
+        ("Raft/Append", raft.append(v1::AppendRequest::default()).await.map(drop)),
+        ("Raft/Vote", raft.vote(v1::VoteRequest::default()).await.map(drop)),
+        ("Raft/InstallSnapshot", raft.install_snapshot(tokio_stream::empty()).await.map(drop)),
+        ("Control/GetJoinToken", control.get_join_token(of_managers).await.map(drop)),
+        ("Control/Backup", control.backup(v1::BackupRequest::default()).await.map(drop)),
+    ])
+}
+
+/// One connection, as nodes make them: see `secretd/src/cluster/links.rs`.
+async fn channel(address: &str, config: Arc<ClientConfig>) -> Result<Channel> {
+    let stream = TcpStream::connect(address).await?;
+    let mut stream = Some(TokioIo::new(TlsConnector::from(config).connect(manager_name(), stream).await?));
+    let connector = tower::service_fn(move |_| {
+        let stream = stream.take();
+        async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset)) }
+    });
+    Ok(Endpoint::from_static("http://manager.secretd").connect_with_connector(connector).await?)
 }
 
 #[test]
@@ -88,18 +273,10 @@ fn addresses_and_settings_are_checked_before_anything_is_made() -> Result<()> {
         "could not choose an IP address to advertise since this system has multiple addresses on interface eth0 (10.77.0.1 and 10.78.0.1)",
     )?;
 
-    let listening = lab.node(1).in_sandbox("busybox nc -l -p 7377 >/dev/null 2>&1 </dev/null & echo $!")?;
-    secretd_tests::lab::until("somebody listens", || {
-        let ports = lab.node(1).in_sandbox("ss -ltn")?;
-        Ok(ports.stdout.contains(":7377").then_some(()))
-    })?;
+    let taken = take_port(&lab, 1)?;
     init(&["--advertise-addr", "eth0:7377"], 1, "interface eth0 has more than one IPv4 address")?;
     init(&["--advertise-addr", "10.77.0.1"], 1, "address already in use: stop what listens there")?;
-    lab.node(1).in_sandbox(&format!("kill {}", listening.stdout.trim()))?;
-    secretd_tests::lab::until("nobody listens", || {
-        let ports = lab.node(1).in_sandbox("ss -ltn")?;
-        Ok((!ports.stdout.contains(":7377")).then_some(()))
-    })?;
+    free(&lab, 1, taken)?;
 
     lab.node(1).ok(&["cluster", "init", "--advertise-addr", "10.77.0.1", "--availability", "drain"])?;
     refused(&lab, 1, 4, &["cluster", "init"], "this node is already part of a cluster: use \"sctl cluster leave\"")?;
@@ -115,7 +292,14 @@ fn addresses_and_settings_are_checked_before_anything_is_made() -> Result<()> {
     refused(&lab, 2, 2, &["cluster", "join", "--token", &token], "HOST:PORT")?;
     refused(&lab, 2, 2, &["cluster", "join", "10.77.0.1"], "--token")?;
     lab.node(2).ok(&["cluster", "join", "--token", &token, "10.77.0.9", "10.77.0.1"])?;
-    refused(&lab, 2, 4, &["cluster", "join", "--token", &token, "10.77.0.1"], "this node is already part of a cluster")
+    refused(
+        &lab,
+        2,
+        4,
+        &["cluster", "join", "--token", &token, "10.77.0.1"],
+        "this node is already part of a cluster",
+    )?;
+    rows_hold("addresses_and_settings_are_checked_before_anything_is_made")
 }
 
 #[test]
@@ -145,7 +329,7 @@ fn nodes_are_changed_only_in_ways_that_exist() -> Result<()> {
     ensure!(node.ok(&["cluster", "update", "--task-history-limit", "1"])? == "Cluster updated.");
     ensure!(node.ok(&["node", "ls", "-f", "node.label=ssd=true", "--format", "{{.Hostname}}"])? == "n2");
     ensure!(node.ok(&["node", "ls", "-f", "role=manager", "--format", "{{.Hostname}}"])? == "n1");
-    Ok(())
+    rows_hold("nodes_are_changed_only_in_ways_that_exist")
 }
 
 #[test]
@@ -156,7 +340,7 @@ fn certificates_are_renewed_before_they_expire_and_after() -> Result<()> {
     lab.join(3, "worker")?;
     let renewals = |lab: &Lab, number: usize| lab.node(number).log().matches("has a new certificate").count();
     for number in 1..=3 {
-        secretd_tests::lab::until("two renewals", || Ok((renewals(&lab, number) >= 2).then_some(())))?;
+        until("two renewals", || Ok((renewals(&lab, number) >= 2).then_some(())))?;
     }
     lab.node(2).ok_with(&["secret", "create", "key", "-"], b"x")?;
 
@@ -165,7 +349,7 @@ fn certificates_are_renewed_before_they_expire_and_after() -> Result<()> {
         lab.node_mut(number).stop_daemon()?;
     }
     let off = std::time::Instant::now();
-    secretd_tests::lab::until("they expire", || Ok((off.elapsed().as_secs() > 10).then_some(())))?;
+    until("they expire", || Ok((off.elapsed().as_secs() > 10).then_some(())))?;
     for number in [3, 2, 1] {
         lab.node_mut(number).start_daemon()?;
     }

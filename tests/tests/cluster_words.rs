@@ -1,8 +1,9 @@
 //! What people who know Docker Swarm type, and what they are told: lists, references, settings, flags that are not there,
-//! and nodes that are not what a command needs. `docs/from-swarm.md` has the table; `peer_errors.rs` holds it to this.
+//! and nodes that are not what a command needs. `docs/from-swarm.md` has the table that these stories hold.
 
 use anyhow::{Context, Result, ensure};
 use secretd_tests::lab::{Lab, until_shown};
+use secretd_tests::peer::rows_hold;
 
 /// Refused with this code and these words.
 fn refused(lab: &Lab, number: usize, code: i32, arguments: &[&str], words: &str) -> Result<()> {
@@ -52,7 +53,7 @@ fn addresses_that_cannot_be_chosen_are_refused_at_init_and_at_join() -> Result<(
     join(&["--availability", "off"], 2, "invalid availability \"off\", only active, pause and drain are supported")?;
     let admitted = lab.node(1).ok(&["node", "ls", "-q"])?;
     ensure!(admitted.lines().count() == 1, "a refused node was admitted: {admitted}");
-    Ok(())
+    rows_hold("addresses_that_cannot_be_chosen_are_refused_at_init_and_at_join")
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn flags_that_are_not_there_are_refused_by_name_and_with_the_reason() -> Result<
     let mut daemon = lab.node(1).daemon_command();
     let daemon = secretd_tests::command::run(daemon.args(["--node-generic-resource", "gpu=1"]), b"")?;
     ensure!(daemon.code() == 2 && daemon.stderr.contains("--node-generic-resource"), "{daemon:?}");
-    Ok(())
+    rows_hold("flags_that_are_not_there_are_refused_by_name_and_with_the_reason")
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn settings_of_a_cluster_are_checked_shown_and_changed() -> Result<()> {
     ensure!(second.contains("\"TaskHistoryRetentionLimit\":-1") && second.contains("\"1m30s\""), "{second}");
     let info = lab.node(1).ok(&["info"])?;
     ensure!(info.contains(" Task History Retention Limit: -1") && info.contains(" Node Address: 10.77.0.1:7377"));
-    Ok(())
+    rows_hold("settings_of_a_cluster_are_checked_shown_and_changed")
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn two_managers_are_warned_of_and_neither_leaves_by_mistake() -> Result<()> {
 
     let info = lab.node(1).sctl(&["info"], b"")?;
     ensure!(info.code() == 0 && !info.stderr.contains("two-manager"), "{info:?}");
-    Ok(())
+    rows_hold("two_managers_are_warned_of_and_neither_leaves_by_mistake")
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn manager_without_which_the_others_are_too_few_is_not_demoted() -> Result<()> {
     lab.node(1).ok(&["node", "demote", "n3"])?;
     lab.node(1).ok_with(&["secret", "create", "after", "-"], b"x")?;
     lab.node(1).ok(&["node", "rm", "--force", "n3"])?;
-    Ok(())
+    rows_hold("manager_without_which_the_others_are_too_few_is_not_demoted")
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn nodes_are_meant_by_id_name_or_prefix_and_never_by_chance() -> Result<()> {
     ensure!(both.code() == 5 && both.stdout.trim() == id && both.stderr.contains("node n9 not found"), "{both:?}");
     node.ok(&["node", "rm", &id])?;
     ensure!(node.ok(&["node", "inspect", "--format", "{{.Status.State}}", "n2"])? == "ready");
-    Ok(())
+    rows_hold("nodes_are_meant_by_id_name_or_prefix_and_never_by_chance")
 }
 
 #[test]
@@ -229,7 +230,7 @@ fn lists_of_nodes_are_filtered_and_sorted_as_people_count() -> Result<()> {
     let own = table.lines().nth(1).context("no row")?;
     ensure!(own.contains(&format!("{} *", lab.id(1)?)) && table.matches('*').count() == 1, "{table}");
     ensure!(node.ok(&["node", "ls", "-q"])?.lines().any(|line| line == id));
-    Ok(())
+    rows_hold("lists_of_nodes_are_filtered_and_sorted_as_people_count")
 }
 
 #[test]
@@ -249,7 +250,7 @@ fn nodes_are_updated_shown_and_listed_with_their_tasks() -> Result<()> {
 
     refused(&lab, 1, 2, &["node", "update", "n2"], "nothing to change is given: see \"sctl node update --help\"")?;
     refused(&lab, 1, 1, &["node", "update", "--label-rm", "none", "n2"], "key none doesn't exist in node's labels")?;
-    refused(&lab, 1, 2, &["node", "inspect", "--pretty", "--format", "{{.ID}}", "n2"], "--pretty")?;
+    refused(&lab, 1, 2, &["node", "inspect", "--pretty", "--format", "{{.ID}}", "n2"], "cannot be used with")?;
     node.ok(&["node", "update", "--role", "manager", "--label-add", "zone=a", "n2"])?;
     let row = ["node", "ls", "-f", "name=n2", "--format", "{{.ManagerStatus}}"];
     until_shown(node, &row, |status| status == "Reachable")?;
@@ -258,7 +259,7 @@ fn nodes_are_updated_shown_and_listed_with_their_tasks() -> Result<()> {
     node.ok(&["node", "update", "--role", "worker", "n2"])?;
     ensure!(node.ok(&["node", "demote", "n2"])? == "Node n2 is already a worker.");
     ensure!(node.ok(&["node", "promote", "n1"])? == "Node n1 is already a manager.");
-    Ok(())
+    rows_hold("nodes_are_updated_shown_and_listed_with_their_tasks")
 }
 
 #[test]
@@ -291,7 +292,7 @@ fn node_that_is_not_what_a_command_needs_says_what_it_is() -> Result<()> {
     refused(&lab, 1, 4, &["cluster", "unlock-key"], "no unlock key is set")?;
     refused(&lab, 1, 4, &["cluster", "unlock-key", "--rotate"], "cannot rotate because autolock is not turned on")?;
     ensure!(lab.node(2).ok(&["cluster", "leave"])? == "Node left the cluster.");
-    Ok(())
+    rows_hold("node_that_is_not_what_a_command_needs_says_what_it_is")
 }
 
 #[test]
@@ -321,5 +322,5 @@ fn manager_that_others_cannot_reach_says_so_and_harms_nobody() -> Result<()> {
     lab.node(1).ok(&["node", "rm", "--force", "n2"])?;
     lab.join(2, "manager")?;
     until_shown(lab.node(2), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "meanwhile")?;
-    Ok(())
+    rows_hold("manager_that_others_cannot_reach_says_so_and_harms_nobody")
 }

@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use secretd_tests::lab::{Lab, until, until_shown};
 use secretd_tests::node::Node;
+use secretd_tests::peer::rows_hold;
 
 fn kek(node: &Node) -> Result<String> {
     node.ok(&["node", "inspect", "self", "--format", "{{.Description.Secrets.KEK}} {{.Description.Secrets.KEKSecure}}"])
@@ -98,7 +99,7 @@ fn locked_manager_says_so_and_nothing_else_until_it_has_the_key() -> Result<()> 
     let again = lab.node(1).refused(4, &["cluster", "unlock"], key.as_bytes())?;
     ensure!(again.contains("this node is not locked"), "{again}");
     ensure!(!lab.node(1).log().contains(&key) && !lab.node(2).log().contains(&key), "the key is in a log");
-    Ok(())
+    rows_hold("locked_manager_says_so_and_nothing_else_until_it_has_the_key")
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn unlock_key_is_rotated_while_managers_serve_and_while_one_is_away() -> Result<
     ensure!(none.contains("no unlock key is set"), "{none}");
     restart(lab.node_mut(2))?;
     until_shown(lab.node(2), &["node", "ls", "--format", "{{.Status}}"], |all| all == "Ready\nReady\nReady")?;
-    Ok(())
+    rows_hold("unlock_key_is_rotated_while_managers_serve_and_while_one_is_away")
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use secretd_tests::lab::{Lab, until, until_shown};
 use secretd_tests::node::Node;
+use secretd_tests::peer::rows_hold;
 
 const PS: [&str; 4] = ["-f", "desired-state=running", "--format", "{{.Name}} {{.Node}} {{.CurrentState}}"];
 
@@ -79,7 +80,7 @@ fn wrong_rules_are_refused_before_anything_is_made() -> Result<()> {
     refused(2, &["--mode", "global", "--replicas", "2"], "replicas can only be used with replicated mode")?;
     refused(1, &["--mode", "global", "--replicas-max-per-node", "2"], "can only be used with replicated services")?;
     ensure!(lab.node(1).ok(&["service", "ls", "-q"])?.is_empty());
-    Ok(())
+    rows_hold("wrong_rules_are_refused_before_anything_is_made")
 }
 
 #[test]
@@ -214,5 +215,6 @@ fn task_that_waits_says_of_every_node_why() -> Result<()> {
     let says = "no suitable node (3 nodes not available for new tasks)";
     waits(node, "none", &[], says)?;
     node.ok(&["node", "update", "--availability", "active", "n3"])?;
-    until_on(node, "none", &["n3"])
+    until_on(node, "none", &["n3"])?;
+    rows_hold("task_that_waits_says_of_every_node_why")
 }

@@ -23,7 +23,8 @@ pub trait Managers: Send + Sync + fmt::Debug {
     /// Counts the certificates that this node has had. With another one a session begins anew, so that managers see it.
     fn certificates(&self) -> watch::Receiver<u64>;
 
-    /// Told when managers do not take this node's certificate any more, because its root was replaced.
+    /// Told when managers do not take this node's certificate any more: its root was replaced, or the node was removed. Who
+    /// asks for another certificate then is told which.
     fn outdated(&self);
 
     /// What this node has kept of the cluster.

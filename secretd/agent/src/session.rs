@@ -100,12 +100,13 @@ impl Sessions {
             if had_begun {
                 self.running.lock().abort_all();
             }
-            if error.is(Code::RootReplaced) {
+            if error.is(Code::RootReplaced) || error.is(Code::NodeRemoved) {
                 self.managers.outdated();
             }
             if error.is(Code::NodeRemoved) {
                 // What it has been given is not its any more.
                 tracing::warn!("this node was removed from the cluster: its tasks end");
+                self.connected.send_if_modified(std::mem::take);
                 self.worker.complete(Vec::new()).await;
             }
             if let Some(why) = error.rollback() {

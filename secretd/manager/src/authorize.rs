@@ -122,7 +122,9 @@ fn is_member(caller: &Caller, view: &View) -> Result<(), Refusal> {
     {
         return Ok(());
     }
-    let message = format!("{caller} is refused: it is no node of this cluster (any more)");
+    let message = format!(
+        "{caller} is refused: it is no node of this cluster (any more): \"sctl cluster leave\" on it, and join again"
+    );
     Err(Refusal::new(Code::NodeRemoved, message))
 }
 

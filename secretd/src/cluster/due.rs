@@ -40,6 +40,11 @@ impl Due {
         Self { rest: Instant::now() + pause, ..self }
     }
 
+    /// When `pause` is over, however long the certificate counts: the role that came with it could not be taken.
+    pub(crate) fn again_after(self, pause: Duration) -> Self {
+        Self { at: self.validity.not_before, ..self.put_off(pause) }
+    }
+
     /// Whether it is time. A certificate that does not count yet was made while a clock was wrong.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         now >= self.at || now < self.validity.not_before
@@ -88,6 +93,16 @@ mod tests {
         fn now(&self) -> Timestamp {
             Timestamp(START + *self.0.lock() + i64::try_from(self.1.elapsed().as_nanos()).unwrap())
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn role_that_could_not_be_taken_is_asked_for_again() {
+        let clock = Jumping::new();
+        let due = Due::of_new(made(&clock));
+        assert!(!due.is_due(clock.now()));
+        let began = Instant::now();
+        due.again_after(Duration::from_secs(5)).wait(&clock).await;
+        assert!((5..6).contains(&began.elapsed().as_secs()));
     }
 
     /// Of a certificate that counts for a day, as a manager with that clock makes it.

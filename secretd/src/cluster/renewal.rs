@@ -100,9 +100,16 @@ impl Lifecycle {
 
     fn put_off(&mut self, error: &anyhow::Error) {
         tracing::warn!(error = format!("{error:#}"), "the node's certificate or role cannot be changed yet");
-        self.status.send_modify(|status| status.error = format!("{error:#}"));
+        self.status.send_modify(|status| {
+            status.error = format!("{error:#}");
+            status.hindrance.clone_from(&status.error);
+        });
         let Some(part) = &mut self.part else { return };
-        part.due = part.due.put_off(RETRY);
+        let is_what_it_is_to_be = part.fault.is_some() || part.manager.is_some() == part.membership.manager;
+        part.due = match is_what_it_is_to_be {
+            true => part.due.put_off(RETRY),
+            false => part.due.again_after(RETRY),
+        };
     }
 }
 

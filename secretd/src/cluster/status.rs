@@ -42,25 +42,38 @@ pub(crate) struct Status {
     pub(crate) store: Option<Store>,
     /// Why it is not active.
     pub(crate) error: String,
+    /// What came of the last attempt to change its role or its certificate.
+    pub(crate) hindrance: String,
 }
 
 impl Status {
     pub(crate) fn inactive() -> Self {
-        Self { phase: Phase::Inactive, membership: None, store: None, error: String::new() }
+        let (error, hindrance) = (String::new(), String::new());
+        Self { phase: Phase::Inactive, membership: None, store: None, error, hindrance }
+    }
+
+    /// A node that is to be a manager and has none yet, though its agent has its session.
+    fn is_no_manager_yet(&self) -> bool {
+        let is_to_be = self.membership.as_ref().is_some_and(|membership| membership.manager);
+        self.phase == Phase::Active && is_to_be && self.store.is_none()
     }
 
     /// The part of `sctl info` that is about the cluster.
     pub(crate) fn to_info(&self) -> v1::GetInfoResponse {
         let counts = self.store.as_ref().map(|store| Counts::of(&store.view())).unwrap_or_default();
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let (phase, error) = match self.is_no_manager_yet() {
+            true => (Phase::Pending, &self.hindrance),
+            false => (self.phase, &self.error),
+        };
         let mut info = v1::GetInfoResponse {
-            cluster_state: self.phase.word().to_owned(),
+            cluster_state: phase.word().to_owned(),
             managers: number(counts.managers),
             nodes: number(counts.nodes),
             services: number(counts.services),
             secrets: number(counts.secrets),
             tasks_running: number(counts.tasks_running),
-            error: self.error.clone(),
+            error: error.clone(),
             spec: self.store.as_ref().and_then(|store| Some(store.view().cluster()?.spec.clone().into())),
             warnings: self.store.as_ref().map(warnings).unwrap_or_default(),
             ..v1::GetInfoResponse::default()

@@ -15,6 +15,13 @@ pub(crate) struct Absent {
     external_ca: Option<Infallible>,
 }
 
+/// Of `ca`.
+#[derive(Debug, Args)]
+pub(crate) struct AbsentAuthority {
+    #[arg(long, hide = true, value_parser = external_ca)]
+    external_ca: Option<Infallible>,
+}
+
 /// Of `init` and `join`.
 #[derive(Debug, Args)]
 pub(crate) struct AbsentNetwork {

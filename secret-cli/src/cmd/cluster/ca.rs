@@ -9,6 +9,7 @@ use secretd_proto::v1::{GetAuthorityRequest, GetAuthorityResponse, RotateAuthori
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::absent::AbsentAuthority;
 use crate::cmd::Context;
 use crate::connection::Control;
 use crate::failure::Failure;
@@ -41,6 +42,8 @@ pub(crate) struct Ca {
     /// How long certificates of nodes count from now on
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     cert_expiry: Option<Duration>,
+    #[command(flatten)]
+    absent: AbsentAuthority,
 }
 
 pub(crate) async fn run(context: &Context, args: &Ca) -> Result<u8, Failure> {

@@ -31,7 +31,7 @@ pub(crate) struct Create {
     /// How long it counts
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "2160h")]
     expiry: Duration,
-    /// Who it is for: letters, digits, -, _ and .
+    /// Who it is for: letters, digits, dots, dashes and underscores
     #[arg(value_name = "NAME")]
     name: String,
     /// Where certificate, key and roots are written, for 'sctl context create --cert'
