@@ -23,3 +23,4 @@ pub mod peer;
 pub mod rootfs;
 pub mod sandbox;
 pub mod secret_fs;
+pub mod stranger;

@@ -1,26 +1,18 @@
 //! What a cluster says to wrong commands: one line, the right exit code, and nothing half made.
 
-use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use hyper_util::rt::TokioIo;
-use secretd_ca::tls::{Credentials, client_config, joining_config, manager_name};
-use secretd_ca::{CertificateDer, JoinToken, NodeKey};
-use secretd_core::seam::clock::{Clock, SystemClock};
-use secretd_proto::code::{Code, METADATA_KEY};
+use secretd_ca::JoinToken;
+use secretd_proto::code::Code;
 use secretd_proto::v1;
 use secretd_proto::v1::admission_client::AdmissionClient;
 use secretd_proto::v1::control_client::ControlClient;
 use secretd_proto::v1::raft_client::RaftClient;
 use secretd_tests::lab::{Lab, until, until_shown};
 use secretd_tests::peer::rows_hold;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
+use secretd_tests::stranger::{Stranger, code, in_network_of};
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
 /// Refused with this code and these words.
 fn refused(lab: &Lab, number: usize, code: i32, arguments: &[&str], words: &str) -> Result<()> {
@@ -177,10 +169,12 @@ fn workers_token_makes_no_manager() -> Result<()> {
 
     for (call, refusal) in refusals {
         let status = refusal.err().with_context(|| format!("{call} was not refused"))?;
-        let code = status.metadata().get(METADATA_KEY).and_then(|code| code.to_str().ok()).and_then(Code::parse);
         let service = call.split('/').next().unwrap_or_default();
         let words = format!("it may not call {service}");
-        ensure!(code == Some(Code::PermissionDenied) && status.message().contains(&words), "{call}: {status:?}");
+        ensure!(
+            code(&status) == Some(Code::PermissionDenied) && status.message().contains(&words),
+            "{call}: {status:?}"
+        );
         let log = lab.node(1).log();
         let on_record = |line: &str| line.contains(&format!("{call}\"")) && line.contains("permission-denied");
         ensure!(log.lines().any(on_record), "{call} is not on record: {log}");
@@ -190,39 +184,12 @@ fn workers_token_makes_no_manager() -> Result<()> {
     lab.node(1).ok_with(&["secret", "create", "after", "-"], b"x").map(drop)
 }
 
-/// Does `work` in the network of a node.
-fn in_network_of<T: Send>(lab: &Lab, number: usize, work: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
-    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", lab.node(number).sandbox().pid()))?;
-    std::thread::scope(|scope| {
-        // A thread of its own: it does not come back from there.
-        let worked = scope.spawn(|| {
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work())
-        });
-        worked.join().map_err(|_| anyhow::anyhow!("it has panicked"))?
-    })
-}
-
 /// Is admitted with a token as a manager would be, and makes with that certificate the calls that are for managers: what
 /// came of each.
 async fn ask_as_manager(token: &str, manager: &str) -> Result<Vec<(&'static str, Result<(), Status>)>> {
-    let token: JoinToken = token.parse()?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let key = NodeKey::generate()?;
-    let (config, _root) = joining_config(token.root, Arc::clone(&clock))?;
-    let request = v1::AdmitRequest {
-        secret: token.secret.expose().to_vec(),
-        request: key.request()?,
-        address: "10.77.0.3:7377".to_owned(),
-        description: Some(v1::NodeDescription { hostname: "n3".to_owned(), ..v1::NodeDescription::default() }),
-        availability: v1::node::Availability::Active.into(),
-    };
-    let admitted = AdmissionClient::new(channel(manager, config).await?).admit(request).await?.into_inner();
-    ensure!(!admitted.manager, "it was admitted as a manager");
-    let roots: Vec<CertificateDer<'static>> = admitted.roots.into_iter().map(CertificateDer::from).collect();
-    let own = Credentials { certificate: admitted.certificate.into(), key, chain: roots.clone() };
-    let channel = channel(manager, client_config(&own, &roots, clock)?).await?;
-    let again = v1::RenewRequest { request: own.key.request()? };
+    let Stranger { manager: is_manager, key, channel, .. } = Stranger::join(token, manager, "n3").await?;
+    ensure!(!is_manager, "it was admitted as a manager");
+    let again = v1::RenewRequest { request: key.request()? };
     let renewed = AdmissionClient::new(channel.clone()).renew(again).await?.into_inner();
     ensure!(!renewed.manager, "it is a manager after it has its certificate renewed");
 
@@ -239,15 +206,47 @@ async fn ask_as_manager(token: &str, manager: &str) -> Result<Vec<(&'static str,
     ])
 }
 
-/// One connection, as nodes make them: see `secretd/src/cluster/links.rs`.
-async fn channel(address: &str, config: Arc<ClientConfig>) -> Result<Channel> {
-    let stream = TcpStream::connect(address).await?;
-    let mut stream = Some(TokioIo::new(TlsConnector::from(config).connect(manager_name(), stream).await?));
-    let connector = tower::service_fn(move |_| {
-        let stream = stream.take();
-        async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset)) }
-    });
-    Ok(Endpoint::from_static("http://manager.secretd").connect_with_connector(connector).await?)
+#[test]
+fn certificate_of_a_removed_manager_counts_for_nothing_though_nobody_leads() -> Result<()> {
+    let mut lab = Lab::start(4)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    for number in [2, 3] {
+        lab.join(number, "manager")?;
+    }
+    let token = lab.token("manager")?;
+    let address = lab.address(1);
+    let (leader, asked) = (lab.leader(1)?, if lab.leader(1)? == 1 { 2 } else { 1 });
+    let kept = in_network_of(&lab, 4, async || Stranger::join(&token, address, "n4").await)?;
+    lab.node(1).ok(&["node", "demote", &kept.id])?;
+    lab.node(1).ok(&["node", "rm", "--force", &kept.id])?;
+    until_shown(lab.node(asked), &["--stale", "node", "ls", "-q"], |ids| ids.lines().count() == 3)?;
+    let lost: Vec<usize> = (1..=3).filter(|number| *number != asked).collect();
+    for number in &lost {
+        lab.node_mut(*number).kill_daemon()?;
+    }
+    ensure!(lost.contains(&leader));
+    lab.node(asked).refused(3, &["node", "ls"], b"")?; // nobody leads that it knows of
+
+    let there = lab.address(asked);
+    let refusals = in_network_of(&lab, 4, async || {
+        let mut raft = RaftClient::new(kept.connect(there).await?);
+        Ok([
+            raft.append(v1::AppendRequest::default()).await.map(drop),
+            raft.vote(v1::VoteRequest::default()).await.map(drop),
+            raft.install_snapshot(tokio_stream::empty()).await.map(drop),
+            raft.join_raft(v1::JoinRaftRequest::default()).await.map(drop),
+        ])
+    })?;
+
+    for refusal in refusals {
+        let status = refusal.err().context("it was not refused")?;
+        ensure!(code(&status) == Some(Code::NodeRemoved), "{status:?}");
+    }
+    for number in lost {
+        lab.node_mut(number).start_daemon()?;
+    }
+    until_shown(lab.node(asked), &["info", "--format", "{{.Cluster.LocalNodeState}}"], |state| state == "active")?;
+    until_shown(lab.node(asked), &["node", "ls", "-q"], |ids| ids.lines().count() == 3).map(drop)
 }
 
 #[test]

@@ -68,7 +68,8 @@ impl Shared {
     pub(crate) fn recent(&self, first: u64, last: u64) -> Option<Vec<Entry>> {
         let recent = self.recent.lock();
         let start = recent.first()?.log_id.index;
-        let range = usize::try_from(first.checked_sub(start)?).ok()?..=usize::try_from(last.checked_sub(start)?).ok()?;
+        let range =
+            usize::try_from(first.checked_sub(start)?).ok()?..=usize::try_from(last.checked_sub(start)?).ok()?;
         recent.get(range).map(<[Entry]>::to_vec)
     }
 
