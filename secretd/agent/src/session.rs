@@ -17,8 +17,9 @@ use secretd_proto::id::NodeId;
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1;
 use secretd_proto::v1::dispatcher_client::DispatcherClient;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
@@ -226,10 +227,14 @@ async fn keep_alive(
     period: Duration,
     seen: Seen,
 ) -> Result<Infallible, SessionError> {
+    let (sender, beats) = mpsc::channel(1);
+    let mut answers = soon(client.heartbeat(ReceiverStream::new(beats))).await?.into_inner();
     loop {
         tokio::time::sleep(period * 9 / 10).await;
-        let beat = soon(client.heartbeat(v1::HeartbeatRequest { session_id: session.clone() })).await?;
-        seen.look(beat.into_inner().position)?;
+        let beat = v1::HeartbeatRequest { session_id: session.clone() };
+        let _ = sender.send(beat).await; // when nobody takes it, the answer says why
+        let answer = soon(answers.message()).await?.ok_or(SessionError::Ended)?;
+        seen.look(answer.position)?;
     }
 }
 

@@ -57,6 +57,15 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// The same, `now`: a certificate expires while a stream goes on.
+    pub(crate) fn at(&self, now: Timestamp) -> Self {
+        let mut caller = self.clone();
+        if let Self::Node { shown, expired, .. } | Self::Operator { shown, expired, .. } = &mut caller {
+            *expired |= now > shown.not_after;
+        }
+        caller
+    }
+
     /// The caller of a request, if the transport tells.
     pub fn of(extensions: &Extensions) -> Option<Self> {
         let said = extensions.get::<Self>().cloned();

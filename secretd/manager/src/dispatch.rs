@@ -11,8 +11,11 @@ pub(crate) mod position;
 pub(crate) mod report;
 pub(crate) mod session;
 
+use std::sync::Arc;
+
 use futures::stream;
 use secretd_core::node::{NodeCertificate, NodeDescription, NodeState};
+use secretd_core::seam::clock::Clock;
 use secretd_core::wire::duration_to_wire;
 use secretd_proto::code::Code;
 use secretd_proto::id::{NodeId, SessionId};
@@ -29,9 +32,13 @@ use self::feed::Feed;
 use self::position::Positions;
 use self::session::{HEARTBEAT, Opened, Sessions};
 use crate::api::Messages;
+use crate::authorize::authorize;
 use crate::caller::Caller;
 use crate::directory::Directories;
 use crate::refusal::Refusal;
+
+/// The call whose stream carries signs of life.
+const HEARTBEATS: &str = "/secretd.v1.Dispatcher/Heartbeat";
 
 /// The Dispatcher service.
 #[derive(Debug, Clone)]
@@ -41,12 +48,19 @@ pub(crate) struct DispatcherService {
     broker: Broker,
     directories: Directories,
     positions: Positions,
+    clock: Arc<dyn Clock>,
 }
 
 impl DispatcherService {
-    pub(crate) fn new(store: Store, sessions: Sessions, broker: Broker, directories: Directories) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        sessions: Sessions,
+        broker: Broker,
+        directories: Directories,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let positions = Positions::new(store.clone());
-        Self { store, sessions, broker, directories, positions }
+        Self { store, sessions, broker, directories, positions, clock }
     }
 
     /// Sessions are the leader's.
@@ -94,6 +108,17 @@ impl DispatcherService {
         Ok(())
     }
 
+    /// Takes a sign of life. Whoever was removed meanwhile, or has a certificate that does not count any more, is refused, as
+    /// in a call of its own.
+    fn beat(&self, caller: Option<&Caller>, beat: &v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse, Refusal> {
+        if let Some(caller) = caller {
+            authorize(HEARTBEATS, &caller.at(self.clock.now()), &self.store.view(), |_| false)?;
+        }
+        let session: Option<SessionId> = beat.session_id.parse().ok();
+        session.and_then(|session| self.sessions.beat(session)).ok_or_else(no_session)?;
+        Ok(v1::HeartbeatResponse { position: Some(self.positions.present()) })
+    }
+
     fn session(&self, text: &str) -> Result<(NodeId, CancellationToken), Refusal> {
         let session: Option<SessionId> = text.parse().ok();
         session.and_then(|session| self.sessions.find(session)).ok_or_else(no_session)
@@ -117,6 +142,7 @@ fn no_session() -> Refusal {
 #[tonic::async_trait]
 impl Dispatcher for DispatcherService {
     type SessionStream = Messages<v1::SessionMessage>;
+    type HeartbeatStream = Messages<v1::HeartbeatResponse>;
     type AssignmentsStream = Messages<v1::AssignmentsMessage>;
     type WorkStream = Messages<v1::WorkInput>;
 
@@ -184,11 +210,22 @@ impl Dispatcher for DispatcherService {
 
     async fn heartbeat(
         &self,
-        request: Request<v1::HeartbeatRequest>,
-    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let session: Option<SessionId> = request.into_inner().session_id.parse().ok();
-        session.and_then(|session| self.sessions.beat(session)).ok_or_else(no_session)?;
-        Ok(Response::new(v1::HeartbeatResponse { position: Some(self.positions.present()) }))
+        request: Request<Streaming<v1::HeartbeatRequest>>,
+    ) -> Result<Response<Self::HeartbeatStream>, Status> {
+        let caller = Caller::of(request.extensions());
+        let begun = Some((self.clone(), request.into_inner()));
+        let answers = stream::unfold(begun, move |begun| {
+            let caller = caller.clone();
+            async move {
+                let (service, mut beats) = begun?;
+                let beat = beats.message().await.ok()??;
+                match service.beat(caller.as_ref(), &beat) {
+                    Ok(answer) => Some((Ok(answer), Some((service, beats)))),
+                    Err(refusal) => Some((Err(refusal.into()), None)),
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {

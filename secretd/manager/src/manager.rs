@@ -102,7 +102,8 @@ impl Manager {
         loops.spawn(events.clone().follow(&store));
         let revocations = Revocations::new(&store);
         loops.spawn(revocations.clone().follow(store.clone()));
-        let dispatcher = DispatcherService::new(store.clone(), sessions.clone(), broker.clone(), directories);
+        let dispatcher =
+            DispatcherService::new(store.clone(), sessions.clone(), broker.clone(), directories, Arc::clone(&clock));
         let context = Context { store: store.clone(), clock: Arc::clone(&clock), events, broker, sessions };
         // Messages of every service may be as long as a secret needs.
         macro_rules! long {

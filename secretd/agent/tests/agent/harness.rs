@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use secretd_agent::{Agent, Deps, Managers};
@@ -64,6 +64,7 @@ pub(crate) struct Manager {
 impl Dispatcher for Manager {
     type SessionStream = Messages<v1::SessionMessage>;
     type AssignmentsStream = Messages<v1::AssignmentsMessage>;
+    type HeartbeatStream = Messages<v1::HeartbeatResponse>;
     type WorkStream = Messages<v1::WorkInput>;
 
     async fn session(&self, request: Request<v1::SessionRequest>) -> Result<Response<Self::SessionStream>, Status> {
@@ -82,8 +83,12 @@ impl Dispatcher for Manager {
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(receiver))))
     }
 
-    async fn heartbeat(&self, _: Request<v1::HeartbeatRequest>) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        Ok(Response::new(v1::HeartbeatResponse::default()))
+    async fn heartbeat(
+        &self,
+        request: Request<Streaming<v1::HeartbeatRequest>>,
+    ) -> Result<Response<Self::HeartbeatStream>, Status> {
+        let answers = request.into_inner().map(|beat| beat.map(|_| v1::HeartbeatResponse::default()));
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {

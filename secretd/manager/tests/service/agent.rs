@@ -163,10 +163,14 @@ impl Agent {
 }
 
 async fn beat(mut client: DispatcherClient<Channel>, session_id: String) {
+    let (sender, beats) = mpsc::channel(1);
+    let Ok(answers) = client.heartbeat(ReceiverStream::new(beats)).await else { return };
+    let mut answers = answers.into_inner();
     let mut interval = tokio::time::interval(std::time::Duration::from_secs(5));
     loop {
         interval.tick().await;
-        if client.heartbeat(v1::HeartbeatRequest { session_id: session_id.clone() }).await.is_err() {
+        let beat = v1::HeartbeatRequest { session_id: session_id.clone() };
+        if sender.send(beat).await.is_err() || !matches!(answers.message().await, Ok(Some(_))) {
             return;
         }
     }

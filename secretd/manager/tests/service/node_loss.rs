@@ -97,11 +97,14 @@ async fn newer_session_ends_the_older() {
     let second = Agent::connect(&world).await;
 
     first.ended().await;
-    let old = v1::HeartbeatRequest { session_id: first.session.clone() };
-    let new = v1::HeartbeatRequest { session_id: second.session.clone() };
+    let beat = async |session: &str| {
+        let beat = v1::HeartbeatRequest { session_id: session.to_owned() };
+        let answers = world.dispatcher().heartbeat(tokio_stream::once(beat)).await.unwrap();
+        answers.into_inner().message().await
+    };
 
-    assert_eq!(refused(world.dispatcher().heartbeat(old).await).0, Code::NotFound);
-    world.dispatcher().heartbeat(new).await.unwrap();
+    assert_eq!(refused(beat(&first.session).await).0, Code::NotFound);
+    assert!(beat(&second.session).await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
