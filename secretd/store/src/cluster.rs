@@ -18,7 +18,7 @@ pub struct ClusterRecord {
     /// The certificates of operators that were made, expired and revoked ones too. A certificate that is not among them does
     /// not count, whoever has signed it.
     pub operators: Vec<Operator>,
-    /// Nodes that were managers, oldest first, the newest [`FORMER_MANAGERS`]. Their certificates may say so for a while: a
+    /// Nodes that were managers, oldest first, 1,024 at most. Their certificates may say so for a while: a
     /// manager that has never heard of a node must be able to tell a new one from one that was removed.
     pub former_managers: Vec<NodeId>,
 }
