@@ -52,6 +52,20 @@ fn until_refused(node: &Node) -> Result<String> {
     })
 }
 
+/// Puts a manager's data back to when there was a secret `first` and no `second`, and starts it.
+fn go_back(lab: &mut Lab, number: usize) -> Result<()> {
+    create(lab.node(number), "first")?;
+    let names = ["--stale", "secret", "ls", "--format", "{{.Name}}"];
+    until_shown(lab.node(number), &names, |names| names == "first")?;
+    lab.node_mut(number).stop_daemon()?;
+    put_aside(lab.node(number))?;
+    lab.node_mut(number).start_daemon()?;
+    create(lab.node(number), "second")?;
+    lab.node_mut(number).stop_daemon()?;
+    put_back(lab.node(number), PARTS)?;
+    lab.node_mut(number).start_daemon()
+}
+
 /// The number of a manager that does not lead.
 fn follower(lab: &Lab) -> Result<usize> {
     let leader = lab.leader(1)?;
@@ -63,14 +77,7 @@ fn follower_that_went_back_takes_no_part_and_says_so_until_it_is_made_anew() -> 
     let mut lab = Lab::cluster(3, 0)?;
     let old = follower(&lab)?;
     let id = lab.id(old)?;
-    create(lab.node(old), "first")?;
-    lab.node_mut(old).stop_daemon()?;
-    put_aside(lab.node(old))?;
-    lab.node_mut(old).start_daemon()?;
-    create(lab.node(old), "second")?;
-    lab.node_mut(old).stop_daemon()?;
-    put_back(lab.node(old), PARTS)?;
-    lab.node_mut(old).start_daemon()?;
+    go_back(&mut lab, old)?;
 
     let told = until_refused(lab.node(old))?;
     ensure!(told.contains("sctl node demote") && told.contains("has known its store at commit"), "{told}");
@@ -143,15 +150,7 @@ fn leader_that_went_back_is_found_out_though_every_manager_was_started_again() -
 fn manager_that_went_back_goes_on_alone_when_it_is_told_to_and_nobody_else_is_there() -> Result<()> {
     let mut lab = Lab::cluster(3, 0)?;
     let old = follower(&lab)?;
-    create(lab.node(old), "first")?;
-    until_shown(lab.node(old), &["--stale", "secret", "ls", "--format", "{{.Name}}"], |names| names == "first")?;
-    lab.node_mut(old).stop_daemon()?;
-    put_aside(lab.node(old))?;
-    lab.node_mut(old).start_daemon()?;
-    create(lab.node(old), "second")?;
-    lab.node_mut(old).stop_daemon()?;
-    put_back(lab.node(old), PARTS)?;
-    lab.node_mut(old).start_daemon()?;
+    go_back(&mut lab, old)?;
     until_refused(lab.node(old))?;
     // Whichever of them it asks first: again and again, as it may ask another each time.
     for _ in 0..3 {
