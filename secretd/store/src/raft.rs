@@ -32,3 +32,5 @@ pub(crate) mod stream;
 #[cfg(test)]
 mod suite_test;
 pub(crate) mod witness;
+#[cfg(test)]
+mod witness_test;
