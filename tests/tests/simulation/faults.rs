@@ -92,6 +92,17 @@ pub(crate) fn draw(rng: &mut Rng, nodes: usize) -> Fault {
     }
 }
 
+/// Draws a fault after which some of the first `nodes` are behind others, and all go on.
+pub(crate) fn draw_lag(rng: &mut Rng, nodes: usize) -> Fault {
+    let node = 1 + rng.below(nodes);
+    match rng.below(100) {
+        0..45 => Fault::Elect { node },
+        45..75 => Fault::Stall { node, steps: rng.between(5, 60) },
+        75..90 => Fault::Weather(Weather { delay: (0, 60), loss: 0, twice: 50, slow: 50 }),
+        _ => Fault::Weather(Weather { delay: (1, 15), loss: 20, twice: 50, slow: 20 }),
+    }
+}
+
 fn weather(rng: &mut Rng) -> Weather {
     match rng.below(4) {
         0 => Weather::FINE,

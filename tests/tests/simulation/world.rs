@@ -12,7 +12,7 @@ use secretd_store::{MembershipError, Op};
 
 use crate::client::Client;
 use crate::disk::Crash;
-use crate::faults::{Fault, draw};
+use crate::faults::{Fault, draw, draw_lag};
 use crate::fixture::{found, node};
 use crate::history::History;
 use crate::invariant::{self, Invariant, NewEntries, News, NodeSight, Sight};
@@ -148,11 +148,17 @@ impl World {
         self.are_clients_busy = true;
         let end = self.now + self.rng.between(5_000, 9_000);
         let mut next_fault = self.now + 200;
+        // With seven managers, half of the time goes without three of them: there each single answer counts.
+        let thin_until = if self.managers == 7 { (self.now + end) / 2 } else { 0 };
+        if thin_until > 0 {
+            self.thin_out(thin_until - self.now);
+        }
         while self.now < end {
             self.step()?;
             if self.now >= next_fault {
-                next_fault = self.now + self.rng.between(20, 800);
-                let fault = draw(&mut self.rng, self.nodes.len());
+                let is_thin = self.now < thin_until;
+                next_fault = self.now + self.rng.between(20, if is_thin { 300 } else { 800 });
+                let fault = if is_thin { draw_lag(&mut self.rng, 4) } else { draw(&mut self.rng, self.nodes.len()) };
                 self.trace.say(format_args!("{fault:?}"));
                 self.commit(fault);
             }
@@ -161,6 +167,13 @@ impl World {
         let acknowledged = self.acknowledged;
         self.trace.say(format_args!("{acknowledged} writes and {} reads", self.history.reads));
         Ok(())
+    }
+
+    /// All but four managers are down for so long.
+    fn thin_out(&mut self, milliseconds: u64) {
+        for node in 5..=self.managers {
+            self.commit(Fault::Crash { node, how: Crash::Kill, down: milliseconds });
+        }
     }
 
     fn found(&mut self) -> Result<(), Violation> {

@@ -139,6 +139,8 @@ impl RaftServer {
         let (engine, directory, member) = (Arc::clone(&self.engine), self.incoming.clone(), self.member);
         let first = chunks.recv().await.ok_or(ReceiveError::BrokenOff)?;
         let shown = match &first.chunk {
+            // What is known of another member at this address says nothing of this one.
+            Some(Chunk::Header(header)) if header.to != member => return Err(ReceiveError::OtherMember.into()),
             Some(Chunk::Header(header)) => header.standing,
             Some(Chunk::Record(_) | Chunk::Payload(_) | Chunk::End(_)) | None => None,
         };
@@ -206,9 +208,37 @@ mod tests {
     use secretd_core::time::Timestamp;
 
     use super::*;
-    use crate::fixture::{create_secret, secret_id};
+    use crate::fixture::{clock, create_secret, directory, init, sealer, secret_id};
     use crate::op::{Op, Proposal};
+    use crate::peers::NoPeers;
     use crate::raft::config::LogId;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_is_meant_for_another_member_condemns_nobody() {
+        let (_guard, path) = directory();
+        let store = Store::open(&path, sealer(), clock(), Arc::new(NoPeers)).await.unwrap();
+        store.propose(vec![init()]).await.unwrap();
+        let server = store.replica().unwrap().server();
+        let to = server.member + 1;
+        let known = Some(v1::StorePosition { run: 7, commits: 1_000_000 });
+        let standing = Some(v1::Standing { member: 9, own: known, known, ..v1::Standing::default() });
+
+        let header = v1::SnapshotHeader { to, standing, ..v1::SnapshotHeader::default() };
+        let (sender, chunks) = mpsc::channel(1);
+        sender.send(v1::SnapshotChunk { chunk: Some(Chunk::Header(header)) }).await.unwrap();
+        let snapshot = server.install_snapshot(chunks).await.unwrap_err();
+        let append = v1::AppendRequest { to, standing, ..v1::AppendRequest::default() };
+        let append = server.append(append).await.unwrap_err();
+        let vote = v1::VoteRequest { to, standing, ..v1::VoteRequest::default() };
+        let vote = server.vote(vote).await.unwrap_err();
+        server.look(to, standing);
+
+        assert!(matches!(snapshot, ServeError::Receive(ReceiveError::OtherMember)), "{snapshot:?}");
+        assert!(matches!((&append, &vote), (ServeError::OtherMember, ServeError::OtherMember)), "{append:?} {vote:?}");
+        assert_eq!(*server.witness.rolled_back().borrow(), None);
+        store.propose(vec![create_secret(1, "after", 50)]).await.unwrap();
+    }
 
     #[test]
     fn entries_are_taken_as_far_as_they_fit_on_the_disk_together() {
