@@ -1,6 +1,7 @@
 //! Where nodes are, under names: a directory with two files for each context, and one that says which is in use.
 
-use std::fs::{self, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -130,14 +131,23 @@ impl Contexts {
 
 /// Writes a file that its owner alone can read: all of it or nothing.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = begin(path).and_then(|(new, mut file)| {
+        file.write_all(bytes)?;
+        fs::rename(&new, path)
+    });
+    written.map_err(|error| failed(path, &error))
+}
+
+/// Whether [`write`] can begin: to be asked before anything is made that could not be kept.
+pub(crate) fn check_place(path: &Path) -> Result<(), Failure> {
+    begin(path).and_then(|(new, _)| fs::remove_file(new)).map_err(|error| failed(path, &error))
+}
+
+fn begin(path: &Path) -> io::Result<(OsString, File)> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    let written =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).and_then(|mut file| {
-            file.write_all(bytes)?;
-            fs::rename(&new, path)
-        });
-    written.map_err(|error| failed(path, &error))
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    Ok((new, file))
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {

@@ -321,6 +321,8 @@ impl Drop for Node {
                 eprintln!("--- secretd of the failed test\n{}", tail(&self.log()));
             }
         }
+        // A sandbox ends when all processes in it are gone, and each is when its parent has seen it.
+        let _ = self.daemon.as_ref().map(go_on);
         self.sandbox.end();
         if let Some(mut daemon) = self.daemon.take() {
             let _ = ended(&mut daemon);
@@ -332,9 +334,13 @@ impl Drop for Node {
 /// Waits for the daemon, which runs as the child of nsenter(1). That stops when its child is held, and does not go on with
 /// it.
 fn ended(nsenter: &mut Child) -> Result<ExitStatus> {
-    let pid = i32::try_from(nsenter.id()).ok().and_then(rustix::process::Pid::from_raw).context("pid")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::CONT)?;
+    go_on(nsenter)?;
     Ok(nsenter.wait()?)
+}
+
+fn go_on(nsenter: &Child) -> Result<()> {
+    let pid = i32::try_from(nsenter.id()).ok().and_then(rustix::process::Pid::from_raw).context("pid")?;
+    Ok(rustix::process::kill_process(pid, rustix::process::Signal::CONT)?)
 }
 
 /// One of 2^24 addresses: the process and a counter choose it.

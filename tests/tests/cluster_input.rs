@@ -259,6 +259,8 @@ fn addresses_and_settings_are_checked_before_anything_is_made() -> Result<()> {
     };
     init(&["--advertise-addr", "0.0.0.0"], 1, "advertise address must be a non-zero IP address or network interface")?;
     init(&["--advertise-addr", "n1.example"], 1, "advertise address must be a non-zero IP address")?;
+    init(&["--advertise-addr", "10.77.0.1:0"], 1, "other nodes cannot reach 10.77.0.1:0")?;
+    init(&["--listen-addr", "10.77.0.1:0"], 1, "listening port must be from 1 to 65535")?;
     init(&["--listen-addr", "n1.example:1"], 1, "listening address must be an IP address or network interface")?;
     init(&["--listen-addr", "10.99.0.1"], 1, "cannot listen on 10.99.0.1:7377")?;
     init(&["--cert-expiry", "1s"], 1, "minimum certificate expiry time is: 10s")?;

@@ -1,6 +1,7 @@
 //! Hands a call on to the manager that leads. While the leadership passes from one to another, whoever calls waits: what
 //! was certainly not done, and what changes nothing, is asked for again.
 
+use std::io;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
@@ -122,6 +123,8 @@ fn unanswered(leader: &Member, error: &tonic::transport::Error, was_sent: bool) 
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
+        let ended = cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+        let cause = if ended { "the connection has ended".to_owned() } else { cause.to_string() };
         format!(
             "manager {leader}, which leads, has not answered ({cause}): whether a change was made is not known: look, and repeat it"
         )

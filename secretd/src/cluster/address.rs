@@ -54,7 +54,13 @@ pub(crate) fn listen(text: &str, system: &[Own]) -> Result<SocketAddr, String> {
     }
     let rule =
         "listening address must be an IP address or network interface (with optional port number) (--listen-addr)";
-    parse(text, PORT, system)?.ok_or_else(|| rule.to_owned())
+    match parse(text, PORT, system)? {
+        Some(address) if address.port() == 0 => {
+            Err("listening port must be from 1 to 65535 (--listen-addr)".to_owned())
+        }
+        Some(address) => Ok(address),
+        None => Err(rule.to_owned()),
+    }
 }
 
 /// Where others reach this node, which listens at `listen`.
@@ -68,9 +74,22 @@ pub(crate) fn advertise(text: &str, listen: SocketAddr, system: &[Own]) -> Resul
     }
     let rule = "advertise address must be a non-zero IP address or network interface (with optional port number) (--advertise-addr)";
     match parse(text, listen.port(), system)? {
-        Some(address) if !address.ip().is_unspecified() => Ok(address),
+        Some(address) if !address.ip().is_unspecified() => reachable(address),
         Some(_) | None => Err(rule.to_owned()),
     }
+}
+
+fn reachable(address: SocketAddr) -> Result<SocketAddr, String> {
+    let is_for_many = match address.ip() {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_multicast() || ip.is_unicast_link_local(),
+    };
+    if is_for_many || address.port() == 0 {
+        return Err(format!(
+            "other nodes cannot reach {address}: give the address of one system, and a port from 1 to 65535 (--advertise-addr)"
+        ));
+    }
+    Ok(address)
 }
 
 /// An address that is no address and no interface is `None`.
@@ -170,10 +189,29 @@ mod tests {
                     "advertise address must be a non-zero IP address or network interface (with optional port number) (--advertise-addr)",
                 ),
             ),
+            (
+                "10.0.0.1:0",
+                Err(
+                    "other nodes cannot reach 10.0.0.1:0: give the address of one system, and a port from 1 to 65535 (--advertise-addr)",
+                ),
+            ),
+            (
+                "224.0.0.1",
+                Err(
+                    "other nodes cannot reach 224.0.0.1:7377: give the address of one system, and a port from 1 to 65535 (--advertise-addr)",
+                ),
+            ),
+            (
+                "fe80::1",
+                Err(
+                    "other nodes cannot reach [fe80::1]:7377: give the address of one system, and a port from 1 to 65535 (--advertise-addr)",
+                ),
+            ),
         ] {
             let found = advertise(text, everywhere, &system).map(|address| address.to_string());
             assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
         }
+        assert_eq!(listen("eth0:0", &system).unwrap_err(), "listening port must be from 1 to 65535 (--listen-addr)");
         assert!(listen("host.example:1", &system).unwrap_err().starts_with("listening address must be an IP"));
     }
 

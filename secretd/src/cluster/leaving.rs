@@ -31,7 +31,7 @@ const VOTE_COUNTS: &str =
 impl Lifecycle {
     pub(super) async fn leave(&mut self, request: v1::LeaveClusterRequest) -> Result<String, Refusal> {
         if matches!(self.keys, Keys::Locked(_)) {
-            return self.leave_locked(request.force).map(|()| String::new());
+            return self.leave_locked(request.force).map(|()| format!("if this node was a manager: {VOTE_COUNTS}"));
         }
         let mut warning = String::new();
         let Some(part) = &self.part else { return Err(refusals::not_part()) };

@@ -30,7 +30,7 @@ pub(crate) struct Init {
     availability: node::Availability,
     /// When the majority of the managers is lost: go on with this one alone, and with all that it knows. The others must
     /// not be started again before 'sctl cluster leave --force' on each
-    #[arg(long, conflicts_with_all = ["advertise_addr", "listen_addr", "autolock", "cert_expiry", "dispatcher_heartbeat", "task_history_limit"])]
+    #[arg(long, conflicts_with_all = ["advertise_addr", "listen_addr", "autolock", "availability", "cert_expiry", "dispatcher_heartbeat", "task_history_limit"])]
     force_new_cluster: bool,
     /// Where this node listens: ip|interface, with :port if wanted; every address and port 7377 unless given
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]

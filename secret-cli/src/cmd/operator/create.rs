@@ -46,6 +46,8 @@ pub(crate) async fn run(context: &Context, args: Create) -> Result<u8, Failure> 
             format!("{} already exists: remove it, or give another name", args.file.display()),
         ));
     }
+    // A certificate that could not be written down would count all the same.
+    contexts::check_place(&args.file)?;
     // The key is made here, and never sent.
     let key = NodeKey::generate().map_err(Failure::failed)?;
     let request = IssueOperatorRequest {
