@@ -138,7 +138,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| failed(path, &error))
 }
 
-/// Whether [`write`] can begin: to be asked before anything is made that could not be kept.
+/// Whether [`write()`] can begin: to be asked before anything is made that could not be kept.
 pub(crate) fn check_place(path: &Path) -> Result<(), Failure> {
     begin(path).and_then(|(new, _)| fs::remove_file(new)).map_err(|error| failed(path, &error))
 }
