@@ -208,6 +208,15 @@ pub fn until_shown(node: &Node, arguments: &[&str], mut is_so: impl FnMut(&str) 
     shown.with_context(|| format!("the last that it printed: {last}"))
 }
 
+/// Creates a secret as soon as a majority takes it: one that was made by an attempt whose answer was lost is there too.
+pub fn until_created(node: &Node, name: &str, value: &[u8]) -> Result<()> {
+    until(&format!("{name} is there"), || {
+        let answer = node.sctl(&["secret", "create", name, "-"], value)?;
+        ensure!([0, 4].contains(&answer.code()), "{answer:?}");
+        Ok(Some(()))
+    })
+}
+
 /// Runs a script in the network of a process.
 fn in_network(pid: i32, script: &str) -> Result<()> {
     let target = format!("--target={pid}");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use secretd_tests::client::Client;
-use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::lab::{Lab, until, until_created, until_shown};
 use secretd_tests::node::Node;
 
 static LARGEST: [u8; 512_000] = [7; 512_000];
@@ -17,6 +17,18 @@ fn small_disk(lab: &mut Lab, number: usize) -> Result<()> {
     std::fs::create_dir(lab.node(number).data_dir())?;
     script(lab.node(number), "mount -t tmpfs -o size=64m,mode=0700 small \"$D\"")?;
     lab.node_mut(number).start_daemon()
+}
+
+/// A cluster of three, of which one has a small disk.
+fn three_managers(small: usize) -> Result<Lab> {
+    let mut lab = Lab::start(3)?;
+    small_disk(&mut lab, small)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    for number in [2, 3] {
+        lab.join(number, "manager")?;
+        until_active(lab.node(number))?;
+    }
+    Ok(lab)
 }
 
 fn script(node: &Node, script: &str) -> Result<()> {
@@ -36,15 +48,6 @@ fn free(node: &Node) -> Result<()> {
     script(node, "rm \"$D/fill\"")
 }
 
-/// Whoever leads at the moment.
-fn create(node: &Node, name: &str, value: &[u8]) -> Result<()> {
-    until(&format!("{name} is there"), || {
-        let answer = node.sctl(&["secret", "create", name, "-"], value)?;
-        ensure!([0, 4].contains(&answer.code()), "{answer:?}");
-        Ok(Some(()))
-    })
-}
-
 fn shows(node: &Node, names: &str) -> Result<()> {
     until_shown(node, &["secret", "ls", "--format", "{{.Name}}"], |shown| shown == names).map(drop)
 }
@@ -56,21 +59,15 @@ fn has(node: &Node, name: &str) -> Result<bool> {
 
 #[test]
 fn manager_that_follows_with_a_full_disk_stays_and_catches_up_when_there_is_space() -> Result<()> {
-    let mut lab = Lab::start(3)?;
-    small_disk(&mut lab, 3)?;
-    lab.node(1).ok(&["cluster", "init"])?;
-    for number in [2, 3] {
-        lab.join(number, "manager")?;
-    }
-    until_active(lab.node(3))?;
+    let mut lab = three_managers(3)?;
     let before = lab.node(3).daemon_pid()?;
-    create(lab.node(1), "s0", b"x")?;
+    until_created(lab.node(1), "s0", b"x")?;
     until_shown(lab.node(3), &["--stale", "secret", "ls", "--format", "{{.Name}}"], |names| names == "s0")?;
     fill(lab.node(3))?;
 
     // The majority goes on.
     for number in 1..=3 {
-        create(lab.node(1), &format!("s{number}"), b"x")?;
+        until_created(lab.node(1), &format!("s{number}"), b"x")?;
     }
     shows(lab.node(3), ALL)?; // any manager answers
     let stale = lab.node(3).ok(&["--stale", "secret", "ls", "--format", "{{.Name}}"])?;
@@ -82,19 +79,13 @@ fn manager_that_follows_with_a_full_disk_stays_and_catches_up_when_there_is_spac
     ensure!(lab.node(3).daemon_pid()? == before, "n3 was started again");
     // Its vote counts again, with all that it has.
     lab.node_mut(2).kill_daemon()?;
-    create(lab.node(3), "s4", b"x")
+    until_created(lab.node(3), "s4", b"x")
 }
 
 #[test]
 fn leader_with_a_full_disk_says_so_keeps_answering_and_goes_on_when_there_is_space() -> Result<()> {
-    let mut lab = Lab::start(3)?;
-    small_disk(&mut lab, 1)?;
-    lab.node(1).ok(&["cluster", "init"])?;
-    for number in [2, 3] {
-        lab.join(number, "manager")?;
-        until_active(lab.node(number))?;
-    }
-    create(lab.node(2), "s0", b"x")?;
+    let mut lab = three_managers(1)?;
+    until_created(lab.node(2), "s0", b"x")?;
     until("n1 leads", || Ok((lab.leader(2)? == 1).then_some(())))?;
     let before = lab.node(1).daemon_pid()?;
     fill(lab.node(1))?;
@@ -112,13 +103,13 @@ fn leader_with_a_full_disk_says_so_keeps_answering_and_goes_on_when_there_is_spa
     shows(lab.node(3), "")?;
 
     free(lab.node(1))?;
-    create(lab.node(3), "s1", &LARGEST)?;
+    until_created(lab.node(3), "s1", &LARGEST)?;
     ensure!(lab.node(1).daemon_pid()? == before, "n1 was started again\n{}", lab.node(1).log());
 
     // One that can write nothing at all hinders nobody when it is lost.
     fill(lab.node(1))?;
     lab.node_mut(1).kill_daemon()?;
-    create(lab.node(2), "s2", &LARGEST)?;
+    until_created(lab.node(2), "s2", &LARGEST)?;
     free(lab.node(1))?;
     lab.node_mut(1).start_daemon()?;
     until_shown(lab.node(1), &["--stale", "secret", "ls", "--format", "{{.Name}}"], |names| names == "s1\ns2").map(drop)
@@ -126,13 +117,7 @@ fn leader_with_a_full_disk_says_so_keeps_answering_and_goes_on_when_there_is_spa
 
 #[test]
 fn manager_whose_disk_has_no_room_for_a_snapshot_gets_it_when_there_is_space() -> Result<()> {
-    let mut lab = Lab::start(3)?;
-    small_disk(&mut lab, 3)?;
-    lab.node(1).ok(&["cluster", "init"])?;
-    for number in [2, 3] {
-        lab.join(number, "manager")?;
-        until_active(lab.node(number))?;
-    }
+    let lab = three_managers(3)?;
     let before = lab.node(3).daemon_pid()?;
     fill(lab.node(3))?;
     // More than the log keeps, of changes and of bytes.
@@ -199,7 +184,7 @@ fn node_with_a_full_disk_neither_joins_nor_changes_its_keys_until_there_is_space
 fn backup_and_restore_on_a_full_disk_leave_nothing() -> Result<()> {
     let node = Node::start()?;
     node.found()?;
-    create(&node, "large", &LARGEST)?;
+    until_created(&node, "large", &LARGEST)?;
     script(&node, "mkdir \"$T/small\" && mount -t tmpfs -o size=100k small \"$T/small\"")?;
     let small = node.path("small/backup");
     // sctl is run where the file system is.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use secretd_tests::client::Client;
-use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::lab::{Lab, until, until_created, until_shown};
 use secretd_tests::node::Node;
 
 const NAMES: [&str; 4] = ["secret", "ls", "--format", "{{.Name}}"];
@@ -165,10 +165,7 @@ fn manager_that_is_demoted_and_promoted_while_it_is_away_begins_anew() -> Result
     let status = ["node", "inspect", "n3", "--format", "{{.ManagerStatus.Reachability}}"];
     until_shown(lab.node(1), &status, |status| status == "reachable")?;
     lab.node_mut(2).kill_daemon()?;
-    until("its vote counts", || {
-        let created = lab.node(3).sctl(&["secret", "create", "voted", "-"], b"x")?;
-        Ok([0, 4].contains(&created.code()).then_some(()))
-    })
+    until_created(lab.node(3), "voted", b"x") // its vote counts
 }
 
 /// Bytes of a directory's files.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use secretd_tests::command::run;
-use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::lab::{Lab, until, until_created, until_shown};
 use secretd_tests::node::Node;
 
 /// What a backup of the machine, or a snapshot of its disk, would have.
@@ -140,10 +140,7 @@ fn leader_that_went_back_is_found_out_though_every_manager_was_started_again() -
     let manager = ["node", "inspect", &id, "--format", "{{.Description.Fault}}{{.ManagerStatus.Reachability}}"];
     until_shown(lab.node(asked), &manager, |shown| shown == "reachable")?;
     lab.node_mut(asked).kill_daemon()?;
-    until("its vote counts again", || {
-        let created = lab.node(old).sctl(&["secret", "create", "voted", "-"], b"x")?;
-        Ok([0, 4].contains(&created.code()).then_some(()))
-    })
+    until_created(lab.node(old), "voted", b"x") // its vote counts
 }
 
 #[test]
