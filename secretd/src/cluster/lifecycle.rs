@@ -107,6 +107,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Whether its manager was a member of raft, as far as this node knows.
+    pub(super) fn had_vote(&self) -> bool {
+        self.fault.is_some() || self.manager.as_ref().is_some_and(ManagerPart::has_joined)
+    }
+
     /// Ends what runs for it. Containers go on.
     pub(super) async fn end(self) {
         self.agent.abort();
@@ -336,6 +341,7 @@ impl Lifecycle {
     async fn learn(&mut self, told: v1::Membership) {
         let Some(part) = &mut self.part else { return };
         part.doubt = None; // the node believes who tells it something
+        let had_vote = part.had_vote();
         let known = &mut part.membership;
         let mut changed = false;
         if !told.managers.is_empty() && told.managers != known.managers {
@@ -344,13 +350,13 @@ impl Lifecycle {
             changed = true;
         }
         let manager = known.manager;
-        let is_left_out = manager && !known.managers.is_empty() && !known.managers.contains(&known.address.to_string());
-        let had_part = part.fault.is_some() || part.manager.as_ref().is_some_and(ManagerPart::has_joined);
+        let is_left_out = !known.managers.is_empty() && !known.managers.contains(&known.address.to_string());
         if changed && let Err(error) = save(&self.keys, &self.data, known) {
             tracing::error!(error = &*error, "what managers there are cannot be saved");
         }
         // A new role, or a new root, comes with a new certificate.
-        if self.adopt(told.roots, false) || told.manager != manager || (is_left_out && had_part) {
+        let is_taken_out = is_left_out && had_vote;
+        if self.adopt(told.roots, false) || told.manager != manager || is_taken_out {
             self.ask_for_role().await;
         }
     }
@@ -446,7 +452,7 @@ impl Lifecycle {
             self.status.send_replace(Status::inactive());
             return;
         };
-        let takes_part = part.manager.as_ref().is_none_or(|manager| *manager.joined.borrow() == Joined::Yes);
+        let takes_part = part.manager.as_ref().is_none_or(ManagerPart::has_joined);
         let wrong = part.fault.as_ref().map(ToString::to_string).or_else(|| part.doubt.clone());
         let active = takes_part && *part.connected.borrow() && wrong.is_none();
         self.status.send_modify(|status| {

@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use super::credentials::Own;
 use super::due::Due;
 use super::lifecycle::{Lifecycle, Part};
-use super::manager_part::ManagerPart;
 use super::membership::Membership;
 use super::refusals;
 
@@ -51,9 +50,9 @@ impl Lifecycle {
     pub(super) async fn ask_for_role(&mut self) {
         let Some(part) = &self.part else { return };
         // What the leader answers is newer than that.
-        let had_part = part.fault.is_some() || part.manager.as_ref().is_some_and(ManagerPart::has_joined);
+        let had_vote = part.had_vote();
         let outcome = match ask(part).await {
-            Ok(Answer { renewed, takes_part }) => self.take(renewed).map(|()| had_part && !takes_part),
+            Ok(Answer { renewed, takes_part }) => self.take(renewed).map(|()| had_vote && !takes_part),
             Err(error) => Err(error),
         };
         let outcome = match outcome {

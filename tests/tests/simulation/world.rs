@@ -430,6 +430,13 @@ impl World {
         voters.len() == 1 && member.is_some_and(|member| voters.iter().all(|voters| voters.contains(&member)))
     }
 
+    /// Whether the leader takes the node, with its present disk, for nobody.
+    fn is_out(&self, index: usize) -> bool {
+        let Some(leader) = self.leader().and_then(Node::inspect) else { return false };
+        let member = self.nodes.get(index - 1).and_then(Node::inspect).map(|inspection| inspection.standing().member);
+        member.is_some_and(|member| leader.standing().voters.iter().all(|voters| !voters.contains(&member)))
+    }
+
     fn add(&mut self, index: usize) {
         let Some((node, member)) = self.nodes.get(index - 1).and_then(|node| Some((node, node.inspect()?))) else {
             return;
@@ -475,7 +482,8 @@ impl World {
                     Progress::Running => self.jobs.push(Job::Remove { node, new_disk, outcome }),
                     Progress::Done(removed) => {
                         self.trace.say(format_args!("node {node} is removed: {removed:?}"));
-                        if removed.is_ok() && new_disk {
+                        // A leader that loses the lead on its way out is told so too, and votes still.
+                        if removed.is_ok() && new_disk && self.is_out(node) {
                             let down = self.rng.between(50, 300);
                             self.crash(node, Crash::Kill, down);
                             self.node(node).replace_disk();
