@@ -226,9 +226,14 @@ impl Target {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<Channel, Failure> {
         let stream = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
+        // In TLS 1.3 a client has connected before the server has looked at its certificate (RFC 8446, 2).
+        let broken = match &self.host {
+            Host::Unix(_) => "it broke",
+            Host::Tcp(_) => "it broke, or the certificate is not one of this cluster",
+        };
         let connector = tower::service_fn(move |_| {
             let stream = stream.lock().take();
-            async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset)) }
+            async move { stream.ok_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, broken)) }
         });
         let connected = Endpoint::from_static("http://secretd").connect_with_connector(connector).await;
         connected.map_err(|error| Failure::unreachable(format!("cannot speak to secretd at {}: {error}", self.host)))

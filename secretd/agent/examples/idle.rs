@@ -148,11 +148,11 @@ fn channel(address: &str, config: Arc<ClientConfig>) -> Channel {
             TlsConnector::from(config).connect(manager_name(), stream).await.map(TokioIo::new)
         }
     });
-    const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+    use std::time::Duration;
     Endpoint::from_static("http://manager.secretd")
         .initial_stream_window_size(2 << 20)
         .initial_connection_window_size(4 << 20)
-        .http2_keep_alive_interval(SECOND)
-        .keep_alive_timeout(SECOND)
+        .http2_keep_alive_interval(Duration::from_millis(1500))
+        .keep_alive_timeout(Duration::from_secs(1))
         .connect_with_connector_lazy(connector)
 }

@@ -219,8 +219,7 @@ async fn follow(
     }
 }
 
-/// A manager misses three before the node is down, so one that comes late is made up for. A little before the period is
-/// over: at its usual length the connection would ask for a sign of life of its own just then.
+/// A manager misses three before the node is down, so one that comes late is made up for.
 async fn keep_alive(
     mut client: Client,
     session: String,
@@ -230,7 +229,7 @@ async fn keep_alive(
     let (sender, beats) = mpsc::channel(1);
     let mut answers = soon(client.heartbeat(ReceiverStream::new(beats))).await?.into_inner();
     loop {
-        tokio::time::sleep(period * 9 / 10).await;
+        tokio::time::sleep(period).await;
         let beat = v1::HeartbeatRequest { session_id: session.clone() };
         let _ = sender.send(beat).await; // when nobody takes it, the answer says why
         let answer = soon(answers.message()).await?.ok_or(SessionError::Ended)?;

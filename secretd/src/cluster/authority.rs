@@ -13,7 +13,7 @@ use super::membership::Membership;
 pub(crate) struct Known {
     /// See [`Cluster::bundle`](secretd_core::node::Cluster::bundle).
     pub(crate) roots: Vec<Vec<u8>>,
-    /// Roots that count for renewals alone.
+    /// Roots that count for renewals alone: whoever shows a certificate of theirs is let in, and told so.
     pub(crate) retired: Vec<Vec<u8>>,
 }
 
@@ -43,22 +43,22 @@ impl Lifecycle {
         let Some(part) = &mut self.part else { return };
         let Some(manager) = &mut part.manager else { return };
         let Some(known) = manager.authority.borrow_and_update().clone() else { return };
-        let differs = std::mem::replace(&mut part.retired, known.retired.clone()) != known.retired;
-        if self.adopt(known.roots, differs) {
+        if self.adopt(known.roots) {
             self.renew().await;
         }
     }
 
-    /// These roots count from now on, and `anew` whether others than its own have to be looked at again: whether the
-    /// node's certificate is not of the newest root.
-    pub(super) fn adopt(&mut self, roots: Vec<Vec<u8>>, anew: bool) -> bool {
+    /// These roots count from now on: whether the node's certificate is not of the newest root.
+    pub(super) fn adopt(&mut self, roots: Vec<Vec<u8>>) -> bool {
         let Some(part) = &self.part else { return false };
-        if roots.is_empty() || (roots == part.membership.roots && !anew) {
-            return !part.present.get().is_of_newest();
+        let (present, remembered) = (part.present.get(), part.remembered());
+        let changes = roots != part.membership.roots || Own::accepted(&roots, &remembered) != present.roots;
+        if roots.is_empty() || !changes {
+            return !present.is_of_newest();
         }
         let membership = Membership { roots, ..part.membership.clone() };
         let adopted = self.file().and_then(|file| {
-            let own = Own::of(&membership, &part.retired, &self.node.clock)?;
+            let own = Own::of(&membership, &remembered, &self.node.clock)?;
             file.save(&membership)?;
             Ok(own)
         });

@@ -30,15 +30,14 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    /// `retired` are roots that count for the renewal of certificates alone: managers know them.
+    /// `remembered` are roots by which certificates may come in besides: those of a manager's state.
     ///
     /// # Errors
     /// When certificate and key do not belong together.
-    pub(crate) fn of(membership: &Membership, retired: &[Vec<u8>], clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+    pub(crate) fn of(membership: &Membership, remembered: &[Vec<u8>], clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let certificate = CertificateDer::from(membership.certificate.clone());
         let trusted: Vec<_> = membership.roots.iter().cloned().map(CertificateDer::from).collect();
-        let retired = retired.iter().cloned().map(CertificateDer::from);
-        let roots: Vec<_> = trusted.iter().cloned().chain(retired).collect();
+        let roots = Self::accepted(&membership.roots, remembered);
         let validity = Validity::of(&certificate)?;
         let key = NodeKey::from_pkcs8(&membership.key)?;
         let (fingerprint, issuer) = (Fingerprint::of(&certificate), tls::issuer(&certificate, &[], &roots));
@@ -56,6 +55,12 @@ impl Own {
             fingerprint,
             issuer,
         })
+    }
+
+    /// The roots by which certificates of others may come in, the newest first.
+    pub(crate) fn accepted(trusted: &[Vec<u8>], remembered: &[Vec<u8>]) -> Vec<CertificateDer<'static>> {
+        let besides = remembered.iter().filter(|root| !trusted.contains(root));
+        trusted.iter().chain(besides).cloned().map(CertificateDer::from).collect()
     }
 
     /// Whether the certificate is of the root that makes certificates at present.

@@ -96,8 +96,6 @@ pub(super) struct Part {
     pub(super) leave: CancellationToken,
     pub(super) agent: JoinHandle<anyhow::Result<()>>,
     pub(super) due: Due,
-    /// Of a manager: roots that count for renewals alone.
-    pub(super) retired: Vec<Vec<u8>>,
     /// Why its manager takes part no more.
     pub(super) fault: Option<RolledBack>,
     /// Why a manager is refused.
@@ -110,6 +108,12 @@ impl Part {
     /// Whether its manager was a member of raft, as far as this node knows.
     pub(super) fn had_vote(&self) -> bool {
         self.fault.is_some() || self.manager.as_ref().is_some_and(ManagerPart::has_joined)
+    }
+
+    /// Of a manager: the roots of its state as it is now, also those that count for renewals alone. What the node has been
+    /// told of the newest roots may be ahead of that.
+    pub(super) fn remembered(&self) -> Vec<Vec<u8>> {
+        self.manager.as_ref().and_then(|manager| manager.manager.door().roots()).unwrap_or_default()
     }
 
     /// Ends what runs for it. Containers go on.
@@ -272,7 +276,6 @@ impl Lifecycle {
             leave,
             agent,
             due,
-            retired: Vec::new(),
             fault: None,
             doubt: None,
             news,
@@ -356,7 +359,7 @@ impl Lifecycle {
         }
         // A new role, or a new root, comes with a new certificate.
         let is_taken_out = is_left_out && had_vote;
-        if self.adopt(told.roots, false) || told.manager != manager || is_taken_out {
+        if self.adopt(told.roots) || told.manager != manager || is_taken_out {
             self.ask_for_role().await;
         }
     }

@@ -24,8 +24,11 @@ use super::credentials::{Own, Present};
 
 /// How long a connection may take to come about, handshake included.
 const CONNECT: Duration = Duration::from_secs(2);
-/// A connection on which nothing comes for so long is asked for a sign of life, and given up without one.
-const QUIET: Duration = Duration::from_secs(1);
+/// A connection on which nothing comes for so long is asked for a sign of life: longer than the pause between two
+/// heartbeats, which are signs of life themselves.
+const QUIET: Duration = Duration::from_millis(1500);
+/// How long that may take before the connection is given up.
+const SIGN: Duration = Duration::from_secs(1);
 /// Windows of HTTP/2 (RFC 9113, 6.9.2) that take the largest secret without waiting for the other side.
 const STREAM: u32 = 2 << 20;
 
@@ -107,7 +110,7 @@ fn endpoint() -> Endpoint {
         .initial_stream_window_size(STREAM)
         .initial_connection_window_size(2 * STREAM)
         .http2_keep_alive_interval(QUIET)
-        .keep_alive_timeout(QUIET)
+        .keep_alive_timeout(SIGN)
 }
 
 /// A channel on a connection that is there already.

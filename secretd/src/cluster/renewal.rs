@@ -82,7 +82,7 @@ impl Lifecycle {
         let file = self.file()?;
         let now = self.node.clock.now();
         let Some(part) = &mut self.part else { return Ok(()) };
-        let own = Own::of(&membership, &part.retired, &self.node.clock)?;
+        let own = Own::of(&membership, &part.remembered(), &self.node.clock)?;
         let Validity { not_before, not_after } = own.validity;
         // It would be refused everywhere, and the present one would be lost.
         anyhow::ensure!(
