@@ -105,7 +105,7 @@ impl From<MembershipError> for Refusal {
     fn from(error: MembershipError) -> Self {
         match &error {
             MembershipError::NotLeader(leader) => Self::not_leader(leader.as_ref()),
-            MembershipError::Busy => Self::new(Code::OutOfSequence, error),
+            MembershipError::Busy | MembershipError::Leads => Self::new(Code::OutOfSequence, error),
             MembershipError::Quorum(_) | MembershipError::Unreached(_) | MembershipError::NoCatchUp(_) => {
                 Self::new(Code::NoQuorum, error)
             }

@@ -19,8 +19,12 @@ pub(crate) async fn keep(store: Store) -> Result<Infallible, Ended> {
         let (view, mut changes) = store.view_and_watch();
         let mut failed = false;
         for status in surplus(&replica.members(), &view) {
-            match replica.remove_member(status.id).await {
-                Ok(()) => tracing::info!(node = %status.member.node, "the node is no manager any more"),
+            let outcome = match status.id == replica.member_id() {
+                true => replica.hand_over().await.map(|()| "another manager leads, which takes this one out"),
+                false => replica.remove_member(status.id).await.map(|()| "the node is no manager any more"),
+            };
+            match outcome {
+                Ok(done) => tracing::info!(node = %status.member.node, "{done}"),
                 Err(error) => {
                     tracing::warn!(node = %status.member.node, %error, "a manager cannot be taken out yet");
                     failed = true;

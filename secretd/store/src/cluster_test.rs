@@ -21,6 +21,7 @@ use crate::op::Op;
 use crate::peers::{Member, PeerError, Peers};
 use crate::proposer::ProposeError;
 use crate::raft::backup::{Backup, BackupError, Restore, Restored};
+use crate::raft::membership::MembershipError;
 use crate::raft::server::RaftServer;
 use crate::store::Store;
 
@@ -280,17 +281,33 @@ async fn leader_that_is_superseded_does_not_know_what_came_of_a_proposal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manager_that_was_taken_out_has_no_say_and_the_leader_can_take_itself_out() {
+async fn leader_hands_over_before_it_is_taken_out_and_has_no_say_afterwards() {
     let net = Arc::new(Net::default());
     let managers = cluster(&net, 3).await;
 
-    managers[0].store.replica().unwrap().remove_member(managers[0].id()).await.unwrap();
+    let (old, id) = (managers[0].store.replica().unwrap(), managers[0].id());
+    assert_eq!(old.remove_member(id).await, Err(MembershipError::Leads));
+    old.hand_over().await.unwrap();
     let new = leader(&managers[1..]).await;
+    new.store.replica().unwrap().remove_member(id).await.unwrap();
     new.store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
 
     let members = new.store.replica().unwrap().members();
     let voters: BTreeSet<_> = members.iter().filter(|status| status.voter).map(|status| status.member.node).collect();
     assert_eq!(voters, [node_id(2), node_id(3)].into());
+    assert!(old.linearize().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manager_that_is_alone_leads_on() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 1).await;
+    let replica = managers[0].store.replica().unwrap();
+
+    let error = replica.hand_over().await.unwrap_err();
+
+    assert_eq!(error.to_string(), "there is no other manager to lead");
+    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use openraft::error::{CheckIsLeaderError, RaftError};
 use secretd_proto::id::NodeId;
 use secretd_proto::v1;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::Engine;
@@ -38,6 +38,8 @@ pub struct Replica {
     pub(crate) engine: Arc<Engine>,
     threads: Arc<dyn Threads>,
     witness: Arc<Witness>,
+    /// Held by each read that is made sure of, and by a hand-over alone.
+    reads: Arc<RwLock<()>>,
     /// Of the store, which ends when nobody holds it.
     requests: mpsc::WeakSender<Request>,
 }
@@ -53,7 +55,7 @@ impl Replica {
         let Started { raft, member, reach, requests, threads, witness } = started;
         let (reach, threads, witness) = (Arc::clone(reach), Arc::clone(threads), Arc::clone(witness));
         let requests = requests.downgrade();
-        Self { raft: raft.clone(), member: *member, reach, engine, threads, witness, requests }
+        Self { raft: raft.clone(), member: *member, reach, engine, threads, witness, reads: Arc::default(), requests }
     }
 
     /// This member's number in raft: drawn with its store, never used twice.
@@ -154,22 +156,35 @@ impl Replica {
         membership::add(&self.raft, &self.reach, id, member).await
     }
 
-    /// Takes a member out. When it is this one, another leads afterwards, and no proposal is left in the air.
+    /// Takes another member out. One that leads hands the lead over first: a leader that crashed on its own way out could be
+    /// the only one that knows of it, and needed by others who are not elected without it (Raft's thesis, 4.2.2, has it stand
+    /// for election then, which the library does not).
     ///
     /// # Errors
     /// See [`MembershipError`].
     pub async fn remove_member(&self, id: u64) -> Result<(), MembershipError> {
-        if id != self.member {
-            return membership::remove(&self.raft, id).await;
+        if id == self.member {
+            return Err(MembershipError::Leads);
         }
+        membership::remove(&self.raft, id).await
+    }
+
+    /// Has another manager lead, within a second when all is well. Reads and proposals wait meanwhile, and go to that one.
+    ///
+    /// # Errors
+    /// See [`MembershipError`]; this manager leads on then.
+    pub async fn hand_over(&self) -> Result<(), MembershipError> {
+        // To be sure of a read, the others are told that this one leads still: they would not elect anybody.
+        let _no_reads = self.reads.write().await;
         let closed = || MembershipError::Stopped("it is closed".to_owned());
         let (reply, answer) = oneshot::channel();
         let requests = self.requests.upgrade().ok_or_else(closed)?;
-        requests.send(Request::StepOut { reply }).await.map_err(|_| closed())?;
+        requests.send(Request::HandOver { reply }).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 
-    /// Stands for election now: when the leader is known to be gone, or gives its place up.
+    /// Stands for election now, as if the leader had been silent for too long.
+    #[cfg(any(test, feature = "testing"))]
     pub async fn stand_for_election(&self) {
         let _ = self.raft.trigger().elect().await; // raft has stopped, then: nobody waits for this
     }
@@ -191,7 +206,11 @@ impl Replica {
         }
         let confirmed = async {
             loop {
-                match self.raft.ensure_linearizable().await {
+                let asked = {
+                    let _read = self.reads.read().await;
+                    self.raft.ensure_linearizable().await
+                };
+                match asked {
                     Ok(_) => return Ok(()),
                     // Others may be away for a moment.
                     Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => sleep(READ_RETRY).await,

@@ -54,6 +54,8 @@ impl fmt::Display for Violation {
 /// A change of membership that is under way.
 #[derive(Debug)]
 enum Job {
+    /// Before the removal of the node that leads.
+    HandOver { node: usize, new_disk: bool, outcome: Outcome<Result<(), MembershipError>> },
     Remove { node: usize, new_disk: bool, outcome: Outcome<Result<(), MembershipError>> },
     Add { node: usize, outcome: Outcome<Result<(), MembershipError>> },
 }
@@ -466,8 +468,13 @@ impl World {
         else {
             return;
         };
-        let outcome = leader.run(async move { replica.remove_member(id).await });
-        self.jobs.push(Job::Remove { node: index, new_disk, outcome });
+        if replica.member_id() == id {
+            let outcome = leader.run(async move { replica.hand_over().await });
+            self.jobs.push(Job::HandOver { node: index, new_disk, outcome });
+        } else {
+            let outcome = leader.run(async move { replica.remove_member(id).await });
+            self.jobs.push(Job::Remove { node: index, new_disk, outcome });
+        }
     }
 
     fn step_jobs(&mut self) {
@@ -478,11 +485,21 @@ impl World {
                     Progress::Done(added) => self.trace.say(format_args!("node {node} is added: {added:?}")),
                     Progress::Lost => self.trace.say(format_args!("who added node {node} went down")),
                 },
+                Job::HandOver { node, new_disk, outcome } => match outcome.take() {
+                    Progress::Running => self.jobs.push(Job::HandOver { node, new_disk, outcome }),
+                    Progress::Done(handed_over) => {
+                        self.trace.say(format_args!("node {node} hands over: {handed_over:?}"));
+                        if handed_over.is_ok() {
+                            self.remove(node, new_disk);
+                        }
+                    }
+                    Progress::Lost => self.trace.say(format_args!("who was to hand over, node {node}, went down")),
+                },
                 Job::Remove { node, new_disk, outcome } => match outcome.take() {
                     Progress::Running => self.jobs.push(Job::Remove { node, new_disk, outcome }),
                     Progress::Done(removed) => {
                         self.trace.say(format_args!("node {node} is removed: {removed:?}"));
-                        // A leader that loses the lead on its way out is told so too, and votes still.
+                        // What was agreed on under a leader that is one no more may be undone.
                         if removed.is_ok() && new_disk && self.is_out(node) {
                             let down = self.rng.between(50, 300);
                             self.crash(node, Crash::Kill, down);

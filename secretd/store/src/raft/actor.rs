@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::error::{ClientWriteError, RaftError};
+use openraft::metrics::WaitError;
 use secretd_core::time::Version;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -20,7 +21,7 @@ use tracing::{error, info};
 use super::config::{Batch, Metrics, Outcomes, Raft, raft_config};
 use super::log::LogStore;
 use super::machine::StateMachine;
-use super::membership::{MembershipError, members, no_quorum, remove};
+use super::membership::{MembershipError, members, no_quorum};
 use super::network::Network;
 use super::proposer::{fits, space, storage_error};
 use super::reach::Reach;
@@ -52,9 +53,9 @@ pub(crate) enum Request {
     Snapshot {
         reply: oneshot::Sender<StateSnapshot>,
     },
-    /// Take this member out of raft. Between proposals: none of them is under way then, and what comes after is for the
-    /// next leader.
-    StepOut {
+    /// Have another manager lead. Between proposals: none of them is under way then, and what comes after is for the next
+    /// leader.
+    HandOver {
         reply: oneshot::Sender<Result<(), MembershipError>>,
     },
     Shutdown {
@@ -76,6 +77,9 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(1);
 /// How long applying what is committed may take when a store is opened.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long others may take to elect one of them.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// The running thread, as others see it.
 #[derive(Clone)]
@@ -231,8 +235,8 @@ impl Actor {
                 Some(Request::Snapshot { reply }) => {
                     let _ = reply.send(self.shared.snapshot());
                 }
-                Some(Request::StepOut { reply }) => {
-                    let _ = reply.send(self.step_out().await);
+                Some(Request::HandOver { reply }) => {
+                    let _ = reply.send(self.hand_over().await);
                 }
                 Some(Request::Shutdown { reply }) => break Some(reply),
                 Some(Request::Propose { .. }) | None => {}
@@ -245,19 +249,27 @@ impl Actor {
         }
     }
 
-    /// Returns when this member is out, or has not been taken out. One that is out is told of nothing, the end of its own
-    /// removal included: what waits here must not wait for that.
-    async fn step_out(&self) -> Result<(), MembershipError> {
-        let watch = self.raft.wait(Some(RECOVERY_TIMEOUT));
+    /// Keeps silent until another manager leads: the library of raft knows no other way.
+    async fn hand_over(&self) -> Result<(), MembershipError> {
         let member = self.member;
-        let leads_no_more = watch.metrics(|metrics| metrics.state != ServerState::Leader, "leads no more");
-        tokio::select! {
-            removed = remove(&self.raft, member) => removed?,
-            _ = leads_no_more => return Ok(()),
+        let has_others = self.raft.metrics().borrow().membership_config.membership().voter_ids().any(|id| id != member);
+        if !has_others {
+            return Err(MembershipError::Quorum("there is no other manager to lead".to_owned()));
         }
-        let is_out = move |metrics: &Metrics| !votes(metrics, member);
-        let waited = watch.metrics(is_out, "is out").await;
-        waited.map(|_| ()).map_err(|error| MembershipError::Stopped(error.to_string()))
+        let settings = self.raft.runtime_config();
+        settings.heartbeat(false);
+        settings.elect(false);
+        let other_leads = move |metrics: &Metrics| metrics.current_leader.is_some_and(|leader| leader != member);
+        let waited = self.raft.wait(Some(HAND_OVER)).metrics(other_leads, "another manager leads").await;
+        settings.elect(true);
+        settings.heartbeat(true);
+        match waited {
+            Ok(_) => Ok(()),
+            Err(WaitError::Timeout(..)) => {
+                Err(MembershipError::Quorum(format!("no other manager has taken the lead in {HAND_OVER:?}")))
+            }
+            Err(error @ WaitError::ShuttingDown) => Err(MembershipError::Stopped(error.to_string())),
+        }
     }
 
     async fn commit(&mut self, waiting: Vec<(Proposal, Reply)>) {

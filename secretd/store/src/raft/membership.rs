@@ -30,6 +30,9 @@ pub enum MembershipError {
     /// The leader alone changes it.
     #[error("this manager does not lead")]
     NotLeader(Option<Member>),
+    /// The manager that is to be taken out is the one that leads.
+    #[error("this manager leads: it hands the lead over before it is taken out")]
+    Leads,
     /// Another change is under way.
     #[error("another change of managers is under way: repeat this one in a moment")]
     Busy,
