@@ -12,6 +12,6 @@ fn generate() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["admission", "types", "control", "dispatcher", "image", "local", "raft", "store", "volume"]
         .map(|name| format!("secretd/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure().codec_path("crate::codec::Compact").compile_fds(descriptors)?;
     Ok(())
 }

@@ -7,6 +7,8 @@
 //! Deliberately absent: any type that holds a secret's plaintext, and any decision.
 
 pub mod code;
+#[cfg(feature = "grpc")]
+pub mod codec;
 pub mod fs;
 pub mod id;
 pub mod limit;

@@ -74,7 +74,11 @@ fn without_a_certificate_of_the_cluster_nothing_is_served() -> Result<()> {
     let own = theirs.rsplit_once("-----BEGIN CERTIFICATE-----").map(|(own, _)| own.to_owned()).unwrap_or_default();
     let mixed = laptop.path("mixed.pem").display().to_string();
     std::fs::write(&mixed, format!("{own}-----BEGIN CERTIFICATE-----{root}"))?;
-    laptop.refused(3, &["--host", &host, "--cert", &mixed, "secret", "ls"], "the certificate is not one of this cluster")?;
+    laptop.refused(
+        3,
+        &["--host", &host, "--cert", &mixed, "secret", "ls"],
+        "the certificate is not one of this cluster",
+    )?;
     Ok(())
 }
 

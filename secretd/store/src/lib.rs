@@ -17,6 +17,7 @@ mod failure;
 #[cfg(test)]
 mod fixture;
 mod ground;
+mod kept;
 #[cfg(any(test, feature = "testing"))]
 mod local;
 pub mod op;

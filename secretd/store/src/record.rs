@@ -8,7 +8,6 @@ pub(crate) mod raft;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message;
@@ -22,8 +21,9 @@ pub(crate) use self::raft::{
     encode_vote,
 };
 use crate::failure::StorageFailure;
+use crate::kept::KeptPayload;
 use crate::op::PayloadRef;
-use crate::state::{KeptPayload, Record, SecretRecord};
+use crate::state::{Record, SecretRecord};
 
 /// A record of the state.
 pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
@@ -37,7 +37,7 @@ pub(crate) fn record_message(record: &Record) -> v1::StoredRecord {
         Record::Cluster(record) => Stored::Cluster(cluster::to_stored(record)),
         Record::Secret(record) => Stored::Secret(v1::StoredSecret {
             secret: Some((*record.secret).clone().into()),
-            payloads: record.payloads.iter().map(|(version, kept)| stored_ref(*version, *kept)).collect(),
+            payloads: record.payloads.iter().map(|(version, kept)| stored_ref(version, kept)).collect(),
         }),
         Record::Service(service) => Stored::Service((**service).clone().into()),
         Record::Task(task) => Stored::Task((**task).clone().into()),
@@ -58,7 +58,7 @@ pub(crate) fn record_of(stored: v1::StoredRecord) -> Result<Record, StorageFailu
         Stored::Cluster(stored) => Record::Cluster(cluster::from_stored(stored)?),
         Stored::Secret(stored) => Record::Secret(Arc::new(SecretRecord {
             secret: Arc::new(required("secret", stored.secret)?.try_into().map_err(unknown)?),
-            payloads: stored.payloads.into_iter().map(kept_payload).collect::<BTreeMap<_, _>>(),
+            payloads: stored.payloads.into_iter().map(kept_payload).collect(),
         })),
         Stored::Service(service) => Record::Service(Arc::new(service.try_into().map_err(unknown)?)),
         Stored::Task(task) => Record::Task(Arc::new(task.try_into().map_err(unknown)?)),

@@ -2,12 +2,11 @@
 //!
 //! Deliberately absent: payloads. The state knows where each one is ([`PayloadRef`]), never its bytes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use secretd_core::node::Node;
-use secretd_core::secret::{Secret, SecretVersion};
+use secretd_core::secret::Secret;
 use secretd_core::service::Service;
 use secretd_core::task::Task;
 use secretd_core::time::Version;
@@ -15,6 +14,7 @@ use secretd_proto::id::{NodeId, SecretId, ServiceId, TaskId};
 use secretd_proto::name::{SecretName, ServiceName};
 
 use crate::cluster::ClusterRecord;
+use crate::kept::KeptPayloads;
 use crate::op::PayloadRef;
 
 type Map<K, V> = RedBlackTreeMapSync<K, V>;
@@ -24,15 +24,7 @@ type Set<T> = RedBlackTreeSetSync<T>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SecretRecord {
     pub(crate) secret: Arc<Secret>,
-    pub(crate) payloads: BTreeMap<SecretVersion, KeptPayload>,
-}
-
-/// One payload that is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeptPayload {
-    pub(crate) at: PayloadRef,
-    /// Bytes of plaintext.
-    pub(crate) length: u32,
+    pub(crate) payloads: KeptPayloads,
 }
 
 /// Names one record of the state.
@@ -116,7 +108,7 @@ impl State {
 
     /// Every payload that is kept.
     pub(crate) fn payloads(&self) -> impl Iterator<Item = PayloadRef> {
-        self.secrets.values().flat_map(|record| record.payloads.values().map(|kept| kept.at))
+        self.secrets.values().flat_map(|record| record.payloads.places())
     }
 
     /// Adds or replaces a record.

@@ -65,11 +65,11 @@ impl View {
 
     /// Bytes of plaintext of one kept version of a secret.
     pub fn payload_length(&self, id: &SecretId, version: SecretVersion) -> Option<u32> {
-        self.0.secrets.get(id).and_then(|record| record.payloads.get(&version)).map(|kept| kept.length)
+        self.0.secrets.get(id).and_then(|record| record.payloads.get(version)).map(|kept| kept.length)
     }
 
     pub(crate) fn payload_ref(&self, id: &SecretId, version: SecretVersion) -> Option<PayloadRef> {
-        self.0.secrets.get(id).and_then(|record| record.payloads.get(&version)).map(|kept| kept.at)
+        self.0.secrets.get(id).and_then(|record| record.payloads.get(version)).map(|kept| kept.at)
     }
 
     /// A service by its id.

@@ -55,9 +55,20 @@ impl fmt::Display for Violation {
 #[derive(Debug)]
 enum Job {
     /// Before the removal of the node that leads.
-    HandOver { node: usize, new_disk: bool, outcome: Outcome<Result<(), MembershipError>> },
-    Remove { node: usize, new_disk: bool, outcome: Outcome<Result<(), MembershipError>> },
-    Add { node: usize, outcome: Outcome<Result<(), MembershipError>> },
+    HandOver {
+        node: usize,
+        new_disk: bool,
+        outcome: Outcome<Result<(), MembershipError>>,
+    },
+    Remove {
+        node: usize,
+        new_disk: bool,
+        outcome: Outcome<Result<(), MembershipError>>,
+    },
+    Add {
+        node: usize,
+        outcome: Outcome<Result<(), MembershipError>>,
+    },
 }
 
 /// A simulated cluster.

@@ -10,8 +10,9 @@ use secretd_proto::id::SecretId;
 use super::Transaction;
 use crate::conflict::{Conflict, ObjectKind};
 use crate::event::Event;
+use crate::kept::{KeptPayload, KeptPayloads};
 use crate::op::Payload;
-use crate::state::{KeptPayload, Record, RecordKey, SecretRecord};
+use crate::state::{Record, RecordKey, SecretRecord};
 use crate::view::View;
 
 impl Transaction {
@@ -31,7 +32,7 @@ impl Transaction {
         let version = SecretVersion(1);
         let secret = Arc::new(Secret { id, meta: self.meta_created(), spec: spec.clone(), version, length });
         let kept = KeptPayload { at: self.payload_ref(payload), length };
-        let payloads = BTreeMap::from([(version, kept)]);
+        let payloads = KeptPayloads::from_iter([(version, kept)]);
         self.put(Record::Secret(Arc::new(SecretRecord { secret: Arc::clone(&secret), payloads })));
         self.events.push(Event::SecretCreated(secret));
         Ok(())
@@ -57,7 +58,7 @@ impl Transaction {
         if let Some((length, payload)) = payload {
             new.version = SecretVersion(old.version.0 + 1);
             new.length = *length;
-            payloads.insert(new.version, KeptPayload { at: self.payload_ref(payload), length: *length });
+            payloads = payloads.with(new.version, KeptPayload { at: self.payload_ref(payload), length: *length });
         }
         if new.version == old.version && new.spec == old.spec {
             return Ok(());
@@ -86,7 +87,7 @@ impl Transaction {
             let Some(record) = self.state.secrets.get(secret) else {
                 return Err(Conflict::GrantedSecretMissing { secret: *secret, name: name.clone() });
             };
-            if let Some(version) = pinned.filter(|version| !record.payloads.contains_key(version)) {
+            if let Some(version) = pinned.filter(|version| record.payloads.get(*version).is_none()) {
                 return Err(Conflict::PinnedVersionMissing { name: name.clone(), version });
             }
         }
@@ -104,12 +105,8 @@ impl Transaction {
     fn drop_unused_payloads(&mut self, id: SecretId) {
         let Some(record) = self.state.secrets.get(&id).cloned() else { return };
         let current = record.secret.version;
-        let kept: BTreeMap<_, _> = record
-            .payloads
-            .iter()
-            .filter(|(version, _)| **version == current || self.is_pinned(id, **version))
-            .map(|(version, kept)| (*version, *kept))
-            .collect();
+        let is_used = |version| version == current || self.is_pinned(id, version);
+        let kept: KeptPayloads = record.payloads.iter().filter(|(version, _)| is_used(*version)).collect();
         if kept != record.payloads {
             self.put(Record::Secret(Arc::new(SecretRecord { secret: Arc::clone(&record.secret), payloads: kept })));
         }

@@ -148,7 +148,7 @@ fn an_operation_that_changes_nothing_makes_no_version_and_no_event() {
 #[test]
 fn old_payloads_are_kept_while_a_service_or_a_task_pins_them() {
     let kept = |state: &State| -> Vec<u64> {
-        state.secrets.get(&secret_id(1)).unwrap().payloads.keys().map(|version| version.0).collect()
+        state.secrets.get(&secret_id(1)).unwrap().payloads.iter().map(|(version, _)| version.0).collect()
     };
     let pin = || vec![grant(1, "a", Some(1))];
     let state = after(vec![

@@ -183,7 +183,7 @@ fn payloads_of(state: &State, keys: &BTreeSet<RecordKey>) -> BTreeSet<PayloadRef
         Record::Secret(secret) => Some(secret),
         Record::Cluster(_) | Record::Service(_) | Record::Task(_) | Record::Node(_) => None,
     });
-    secrets.flat_map(|secret| secret.payloads.values().map(|kept| kept.at).collect::<Vec<_>>()).collect()
+    secrets.flat_map(|secret| secret.payloads.places().collect::<Vec<_>>()).collect()
 }
 
 /// Builds snapshots of the state as it was when the builder was asked for.

@@ -1,5 +1,6 @@
 //! What is written is read back the same.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openraft::{CommittedLeaderId, EntryPayload};
