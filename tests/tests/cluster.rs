@@ -112,11 +112,13 @@ fn without_a_majority_calls_say_what_is_missing_and_containers_go_on() -> Result
     until("the three containers go on", || {
         Ok((lab.nodes().iter().map(|node| node.shims().len()).sum::<usize>() == 3).then_some(()))
     })?;
+    until_shown(lab.node(1), &["info"], |info| info.contains(" Error: 1 of 3 managers answer, 2 are needed"))?;
     let stale = lab.node(1).sctl(&["--stale", "secret", "ls", "--format", "{{.Name}}"], b"")?;
     ensure!(stale.stdout == "before\n" && stale.stderr.contains("may be out of date"), "{stale:?}");
 
     lab.node_mut(2).start_daemon()?;
     until_shown(lab.node(1), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "before")?;
+    until_shown(lab.node(1), &["info"], |info| !info.contains(" Error: "))?;
     lab.node(2).ok_with(&["secret", "create", "after", "-"], b"x")?;
     rows_hold("without_a_majority_calls_say_what_is_missing_and_containers_go_on")
 }

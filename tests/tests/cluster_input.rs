@@ -159,6 +159,8 @@ fn workers_token_makes_no_manager() -> Result<()> {
     let flags = ["--advertise-addr", "10.77.0.2:7377", "--listen-addr", "10.77.0.2:7377"];
     let told = lab.node(2).ok(&[&["cluster", "join", "--token", &token], &flags[..], &[there]].concat())?;
     ensure!(told == "This node joined a cluster as a worker." && !listens(&lab, 2)?, "{told}");
+    let worker = lab.node(2).ok(&["info"])?;
+    ensure!(worker.contains(" Is Manager: false") && !worker.contains(" Managers: "), "{worker}");
     let info = lab.node(2).ok(&["info", "--format", "{{.Cluster.ControlAvailable}}"])?;
     ensure!(info == "false", "{info}");
     refused(&lab, 2, 1, &["node", "promote", "n2"], "promote the current node to a manager")?;

@@ -55,7 +55,6 @@ fn object(info: &GetInfoResponse, images: usize) -> Value {
             "TasksRunning": info.tasks_running,
             "NodeAddr": info.address,
             "RemoteManagers": info.manager_addresses,
-            "Error": info.error,
             "Cluster": { "ID": info.cluster_id, "Spec": info.spec.as_ref().map(settings) },
         },
         "Secrets": { "Backend": secrets.backend, "Memory": secrets.memory, "Weaknesses": secrets.weaknesses },
@@ -91,14 +90,15 @@ fn plain(info: &GetInfoResponse, images: usize) -> String {
             format!(" NodeID: {}", info.node_id),
             format!(" Is Manager: {}", info.manager),
             format!(" ClusterID: {}", info.cluster_id),
-            format!(" Managers: {}", info.managers),
-            format!(" Nodes: {}", info.nodes),
-            format!(" Services: {}", info.services),
-            format!(" Secrets: {}", info.secrets),
-            format!(" Running Tasks: {}", info.tasks_running),
         ]);
+        // A worker does not know the rest.
         if let Some(spec) = &info.spec {
             lines.extend([
+                format!(" Managers: {}", info.managers),
+                format!(" Nodes: {}", info.nodes),
+                format!(" Services: {}", info.services),
+                format!(" Secrets: {}", info.secrets),
+                format!(" Running Tasks: {}", info.tasks_running),
                 format!(" Task History Retention Limit: {}", history(spec)),
                 format!(" Dispatcher Heartbeat Period: {}", duration::show(spec.heartbeat.as_ref())),
                 format!(" CA Expiry Duration: {}", duration::show(spec.cert_expiry.as_ref())),

@@ -78,10 +78,10 @@ impl Status {
             warnings: self.store.as_ref().map(warnings).unwrap_or_default(),
             ..v1::GetInfoResponse::default()
         };
-        if let Some(doubt) = self.store.as_ref().and_then(|store| store.replica()?.doubted())
+        if let Some(hindrance) = self.store.as_ref().and_then(hindrance)
             && info.error.is_empty()
         {
-            info.error = doubt;
+            info.error = hindrance;
         }
         if let Some(membership) = &self.membership {
             info.node_id = membership.node.to_string();
@@ -92,6 +92,19 @@ impl Status {
         }
         info
     }
+}
+
+/// Why the manager is of no use at the moment: nodes doubt it, nobody leads, or it leads too few.
+fn hindrance(store: &Store) -> Option<String> {
+    let replica = store.replica()?;
+    let lacks_majority = || {
+        let voters = replica.members().into_iter().filter(|member| member.voter);
+        let (all, lost) =
+            voters.fold((0, 0), |(all, lost), member| (all + 1, lost + usize::from(member.reachable == Some(false))));
+        let is_so = replica.leadership().leader.is_none() || lost * 2 >= all;
+        is_so.then(|| replica.no_quorum().to_string())
+    };
+    replica.doubted().or_else(lacks_majority)
 }
 
 /// What should not stay as it is.

@@ -108,7 +108,8 @@ impl Feed {
     pub(crate) async fn next(&mut self) -> Result<v1::AssignmentsMessage, Status> {
         loop {
             if self.has_more() || self.sequence == 0 {
-                let changes = self.changes().await?;
+                // Apart, so that a feed that waits, of which there is one for each node, has no room for it.
+                let changes = Box::pin(self.changes()).await?;
                 if !changes.is_empty() || self.sequence == 0 || self.kind == Kind::Complete {
                     return Ok(self.message(changes));
                 }
