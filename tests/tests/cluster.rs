@@ -1,6 +1,6 @@
 //! Several managers and workers: any of them answers, one may be lost, and nothing that was acknowledged is.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use secretd_tests::lab::{Lab, until, until_shown};
 use secretd_tests::node::Node;
 use secretd_tests::peer::rows_hold;
@@ -273,6 +273,43 @@ fn one_of_two_managers_is_demoted_and_promoted_again_and_again() -> Result<()> {
         lab.node(1).ok(&["node", "promote", "n2"])?;
         until_shown(lab.node(2), &["secret", "ls", "-q"], |ids| ids.lines().count() == round + 1)?;
     }
+    Ok(())
+}
+
+#[test]
+fn leader_of_two_leaves_or_is_demoted_and_the_other_needs_it_no_more() -> Result<()> {
+    for command in [&["cluster", "leave", "--force"][..], &["node", "demote", "self"]] {
+        let mut lab = Lab::cluster(2, 0)?;
+        ensure!(lab.leader(1)? == 1);
+        let gone = lab.node(1).sctl(command, b"")?;
+        ensure!(gone.status.success() && gone.stderr.is_empty(), "{command:?}: {gone:?}");
+        lab.node_mut(1).kill_daemon()?;
+
+        lab.node(2).ok_with(&["secret", "create", "after", "-"], b"x").with_context(|| format!("{command:?}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn calls_at_a_leader_that_is_demoted_are_answered_until_it_is_a_worker() -> Result<()> {
+    let lab = Lab::cluster(3, 0)?;
+    let leader = lab.leader(1)?;
+    let other = 1 + leader % 3;
+    let mut demoting = lab.node(other).sctl_command(&["node", "demote", &format!("n{leader}")]).spawn()?;
+    let mut written = 0;
+    let last = loop {
+        let answer = lab.node(leader).sctl(&["secret", "create", &format!("s{written}"), "-"], b"x")?;
+        if !answer.status.success() {
+            break answer;
+        }
+        written += 1;
+    };
+    ensure!(demoting.wait()?.success());
+    // Its manager may end while a call is under way.
+    let reasons = ["this node is not a cluster manager", "is not known", "ended the connection"];
+    ensure!(reasons.iter().any(|reason| last.stderr.contains(reason)), "after {written}: {last:?}");
+    let names = lab.node(other).ok(&["secret", "ls", "-q"])?;
+    ensure!((written..=written + 1).contains(&names.lines().count()), "{written} were acknowledged, and there are {names}");
     Ok(())
 }
 

@@ -171,7 +171,12 @@ impl Door {
     fn takes_part(&self, node: &NodeId) -> bool {
         let Some(replica) = self.store.replica() else { return false };
         let may_be_behind = || replica.leadership().leader.is_none() && may_be_new(node, &self.store.view());
-        replica.members().iter().any(|status| status.member.node == *node) || may_be_behind()
+        self.is_member(node) || may_be_behind()
+    }
+
+    fn is_member(&self, node: &NodeId) -> bool {
+        let members = self.store.replica().map(|replica| replica.members()).unwrap_or_default();
+        members.iter().any(|status| status.member.node == *node)
     }
 
     /// A manager that does not lead may not have heard of a new node or operator yet: the leader knows.
@@ -191,18 +196,28 @@ impl Door {
         is_heard && may_be_new(id, &view) && counts(caller, &view, false).is_ok()
     }
 
-    /// For whom a manager calls: nobody else may say so.
+    /// For whom a manager calls: nobody else may say so. A demoted one is a manager until raft does without its vote.
     fn named_caller(&self, at_door: &Caller, named: &HeaderValue, path: &str) -> Result<Caller, Refusal> {
         let named = named.to_str().ok().and_then(Caller::from_header);
         let view = self.store.view();
-        let is_manager = matches!(
-            at_door,
-            Caller::Node { id, role: NodeRole::Manager, expired: false, .. } if view.node(id).is_some_and(|node| node.manager)
-        );
+        let is_manager = match at_door {
+            Caller::Node { id, role: NodeRole::Manager, expired: false, .. } => {
+                view.node(id).is_some_and(|node| node.manager) || self.is_member(id)
+            }
+            Caller::Node { .. } | Caller::Local { .. } | Caller::Operator { .. } | Caller::Anonymous => false,
+        };
         match named {
             Some(named) if is_manager && counts(at_door, &view, false).is_ok() => Ok(named),
             _ => {
-                let refusal = Refusal::new(Code::PermissionDenied, format!("{at_door} may not call for others"));
+                // Whoever called there is told it: one that was demoted is to hear of it first.
+                let was_manager = matches!(at_door, Caller::Node { id, role: NodeRole::Manager, expired: false, .. } if view.node(id).is_some());
+                let refusal = match was_manager {
+                    true => Refusal::new(
+                        Code::NotManager,
+                        "this node is not a cluster manager any more: run this command on a manager node",
+                    ),
+                    false => Refusal::new(Code::PermissionDenied, format!("{at_door} may not call for others")),
+                };
                 audit::refused(at_door, path, &refusal);
                 Err(refusal)
             }

@@ -6,35 +6,49 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use secretd_store::{MemberStatus, Store, View};
+use tokio::time::Instant;
 
 use crate::manager::Ended;
 
 /// Between attempts while a change of members is not agreed on.
 const RETRY: Duration = Duration::from_secs(1);
+/// The longest pause between attempts to hand the lead over: each of them costs two seconds in which nothing is answered.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Runs while this manager leads.
 pub(crate) async fn keep(store: Store) -> Result<Infallible, Ended> {
     let Some(replica) = store.replica().cloned() else { return std::future::pending().await };
+    let (mut pause, mut hands_over_from) = (RETRY, Instant::now());
     loop {
         let (view, mut changes) = store.view_and_watch();
-        let mut failed = false;
+        let mut again = None;
         for status in surplus(&replica.members(), &view) {
-            let outcome = match status.id == replica.member_id() {
-                true => replica.hand_over().await.map(|()| "another manager leads, which takes this one out"),
-                false => replica.remove_member(status.id).await.map(|()| "the node is no manager any more"),
+            let leads = status.id == replica.member_id();
+            if leads && Instant::now() < hands_over_from {
+                again = earlier(again, hands_over_from);
+                continue;
+            }
+            let outcome = match leads {
+                true => replica.hand_over().await, // the next leader takes this one out
+                false => replica.remove_member(status.id).await,
             };
             match outcome {
-                Ok(done) => tracing::info!(node = %status.member.node, "{done}"),
+                Ok(()) if leads => tracing::info!("another manager leads: this one is to be none"),
+                Ok(()) => tracing::info!(node = %status.member.node, "the node is no manager any more"),
                 Err(error) => {
                     tracing::warn!(node = %status.member.node, %error, "a manager cannot be taken out yet");
-                    failed = true;
+                    if leads {
+                        pause = LONGEST.min(pause * 2);
+                        hands_over_from = Instant::now() + pause;
+                    }
+                    again = earlier(again, if leads { hands_over_from } else { Instant::now() + RETRY });
                 }
             }
         }
         let retry = async {
-            match failed {
-                true => tokio::time::sleep(RETRY).await,
-                false => std::future::pending().await,
+            match again {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -44,6 +58,10 @@ pub(crate) async fn keep(store: Store) -> Result<Infallible, Ended> {
             () = retry => {}
         }
     }
+}
+
+fn earlier(one: Option<Instant>, other: Instant) -> Option<Instant> {
+    one.map_or(other, |one| one.min(other)).into()
 }
 
 /// The members whose node is not to be a manager. This one comes last: it leads no more afterwards.

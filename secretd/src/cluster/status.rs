@@ -1,8 +1,11 @@
 //! What the node is at the moment, for `sctl info` and for whoever waits for it to be something else.
 
+use std::time::Duration;
+
 use secretd_manager::Counts;
 use secretd_proto::v1;
 use secretd_store::{Replica, Store};
+use tokio::time::timeout;
 
 use super::membership::Membership;
 
@@ -94,6 +97,16 @@ impl Status {
     }
 }
 
+/// Waits for an election to end, which takes less than a second where a majority is.
+pub(crate) async fn after_an_election(store: &Store) {
+    /// How long it is waited for.
+    const ELECTION: Duration = Duration::from_secs(1);
+    let Some(replica) = store.replica() else { return };
+    let mut leadership = replica.watch_leadership();
+    let elected = async { while leadership.next().await.is_some_and(|now| now.leader.is_none()) {} };
+    let _ = timeout(ELECTION, elected).await; // what is known is told all the same
+}
+
 /// Why the manager is of no use at the moment: nodes doubt it, nobody leads, or it leads too few.
 fn hindrance(store: &Store) -> Option<String> {
     let replica = store.replica()?;
@@ -102,7 +115,7 @@ fn hindrance(store: &Store) -> Option<String> {
         let (all, lost) =
             voters.fold((0, 0), |(all, lost), member| (all + 1, lost + usize::from(member.reachable == Some(false))));
         let is_so = replica.leadership().leader.is_none() || lost * 2 >= all;
-        is_so.then(|| replica.no_quorum().to_string())
+        (is_so && all > 0).then(|| replica.no_quorum().to_string())
     };
     replica.doubted().or_else(lacks_majority)
 }

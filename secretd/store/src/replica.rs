@@ -172,14 +172,12 @@ impl Replica {
     /// Has another manager lead, within a second when all is well. Reads and proposals wait meanwhile, and go to that one.
     ///
     /// # Errors
-    /// See [`MembershipError`]; this manager leads on then.
+    /// See [`MembershipError`]: when nobody has taken the lead, this manager has it still, or stands for it again.
     pub async fn hand_over(&self) -> Result<(), MembershipError> {
-        // To be sure of a read, the others are told that this one leads still: they would not elect anybody.
-        let _no_reads = self.reads.write().await;
         let closed = || MembershipError::Stopped("it is closed".to_owned());
         let (reply, answer) = oneshot::channel();
         let requests = self.requests.upgrade().ok_or_else(closed)?;
-        requests.send(Request::HandOver { reply }).await.map_err(|_| closed())?;
+        requests.send(Request::HandOver { reads: Arc::clone(&self.reads), reply }).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 

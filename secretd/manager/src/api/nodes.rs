@@ -78,7 +78,10 @@ pub(super) async fn update_node(
                 true => request.labels.into_iter().collect(),
                 false => node.labels.clone(),
             };
-            ops.push(Op::SetNodeSpec { id, expect: Version(request.spec_version), labels, availability });
+            // The call may have been made before, at a manager that led then.
+            if availability != node.availability || labels != node.labels {
+                ops.push(Op::SetNodeSpec { id, expect: Version(request.spec_version), labels, availability });
+            }
         }
         if let Some(manager) = request.manager.filter(|manager| *manager != node.manager) {
             if !manager {
@@ -90,7 +93,7 @@ pub(super) async fn update_node(
     };
     record(caller, "node.update", id, outcome.await)?;
     if request.manager == Some(false) {
-        without_vote(context, id).await;
+        without_vote(context, id).await?;
     }
     let node = context.store.view().node(&id).map(|node| Shown::of(context).node(node));
     Ok(v1::UpdateClusterNodeResponse { node })
@@ -98,11 +101,24 @@ pub(super) async fn update_node(
 
 /// Waits until a demoted manager has no vote any more, so that it may be stopped: for a while, because the change goes on
 /// by itself.
-async fn without_vote(context: &Context, id: NodeId) {
-    let Some(replica) = context.store.replica() else { return };
+///
+/// # Errors
+/// When this manager leads no more: the next one, which takes the vote, is to be asked again.
+async fn without_vote(context: &Context, id: NodeId) -> Result<(), Refusal> {
+    let Some(replica) = context.store.replica() else { return Ok(()) };
     let mut leadership = replica.watch_leadership();
-    let gone = async { while leadership.next().await.is_some_and(|now| now.leads && now.members.contains(&id)) {} };
-    let _ = tokio::time::timeout(DEMOTION, gone).await;
+    let gone = async {
+        while let Some(now) = leadership.next().await {
+            if !now.leads {
+                return Err(Refusal::not_leader(now.leader.as_ref()));
+            }
+            if !now.members.contains(&id) {
+                break;
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(DEMOTION, gone).await.unwrap_or(Ok(()))
 }
 
 /// A manager may go when a majority of the rest answers.

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::metrics::WaitError;
 use secretd_core::time::Version;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{error, info};
 
@@ -56,6 +55,8 @@ pub(crate) enum Request {
     /// Have another manager lead. Between proposals: none of them is under way then, and what comes after is for the next
     /// leader.
     HandOver {
+        /// Held by reads that are made sure of.
+        reads: Arc<RwLock<()>>,
         reply: oneshot::Sender<Result<(), MembershipError>>,
     },
     Shutdown {
@@ -79,7 +80,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long others may take to elect one of them.
-const HAND_OVER: Duration = Duration::from_secs(5);
+const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// The running thread, as others see it.
 #[derive(Clone)]
@@ -235,8 +236,8 @@ impl Actor {
                 Some(Request::Snapshot { reply }) => {
                     let _ = reply.send(self.shared.snapshot());
                 }
-                Some(Request::HandOver { reply }) => {
-                    let _ = reply.send(self.hand_over().await);
+                Some(Request::HandOver { reads, reply }) => {
+                    let _ = reply.send(self.hand_over(&reads).await);
                 }
                 Some(Request::Shutdown { reply }) => break Some(reply),
                 Some(Request::Propose { .. }) | None => {}
@@ -249,26 +250,29 @@ impl Actor {
         }
     }
 
-    /// Keeps silent until another manager leads: the library of raft knows no other way.
-    async fn hand_over(&self) -> Result<(), MembershipError> {
+    /// Keeps silent until another manager leads: the library of raft knows no other way. No read is made sure of meanwhile,
+    /// because the others are told for it that this one leads still, and would elect nobody.
+    async fn hand_over(&self, reads: &RwLock<()>) -> Result<(), MembershipError> {
         let member = self.member;
         let has_others = self.raft.metrics().borrow().membership_config.membership().voter_ids().any(|id| id != member);
         if !has_others {
             return Err(MembershipError::Quorum("there is no other manager to lead".to_owned()));
         }
         let settings = self.raft.runtime_config();
-        settings.heartbeat(false);
-        settings.elect(false);
-        let other_leads = move |metrics: &Metrics| metrics.current_leader.is_some_and(|leader| leader != member);
-        let waited = self.raft.wait(Some(HAND_OVER)).metrics(other_leads, "another manager leads").await;
+        let silence = async {
+            let _no_reads = reads.write().await;
+            settings.heartbeat(false);
+            settings.elect(false);
+            let other_leads = move |metrics: &Metrics| metrics.current_leader.is_some_and(|leader| leader != member);
+            self.raft.wait(None).metrics(other_leads, "another manager leads").await
+        };
+        let handed_over = timeout(HAND_OVER, silence).await;
         settings.elect(true);
         settings.heartbeat(true);
-        match waited {
-            Ok(_) => Ok(()),
-            Err(WaitError::Timeout(..)) => {
-                Err(MembershipError::Quorum(format!("no other manager has taken the lead in {HAND_OVER:?}")))
-            }
-            Err(error @ WaitError::ShuttingDown) => Err(MembershipError::Stopped(error.to_string())),
+        match handed_over {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(MembershipError::Stopped(error.to_string())),
+            Err(_) => Err(MembershipError::Quorum(format!("no other manager has taken the lead in {HAND_OVER:?}"))),
         }
     }
 

@@ -1,12 +1,12 @@
-//! No nonce seals two records under one key: the first bytes of a sealed record are its nonces.
+//! No nonce seals two records under one key.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Invariant, NodeSight, Sight};
 
-/// Where the nonces are in a sealed record.
-const NONCES: std::ops::Range<usize> = 1..25;
+/// Where the nonces are in a sealed record: behind the version of the format and the number of the key.
+const NONCES: std::ops::Range<usize> = 5..29;
 
 #[derive(Debug, Default)]
 pub(super) struct Nonces {
