@@ -309,7 +309,10 @@ fn calls_at_a_leader_that_is_demoted_are_answered_until_it_is_a_worker() -> Resu
     let reasons = ["this node is not a cluster manager", "is not known", "ended the connection"];
     ensure!(reasons.iter().any(|reason| last.stderr.contains(reason)), "after {written}: {last:?}");
     let names = lab.node(other).ok(&["secret", "ls", "-q"])?;
-    ensure!((written..=written + 1).contains(&names.lines().count()), "{written} were acknowledged, and there are {names}");
+    ensure!(
+        (written..=written + 1).contains(&names.lines().count()),
+        "{written} were acknowledged, and there are {names}"
+    );
     Ok(())
 }
 
