@@ -107,6 +107,62 @@ fn demote_leaders(lab: &Lab, writes_at: usize) -> Result<()> {
 }
 
 #[test]
+fn new_manager_takes_a_log_that_is_older_than_the_root_of_its_leader() -> Result<()> {
+    let lab = Lab::start(2)?;
+    lab.node(1).ok(&["cluster", "init"])?;
+    // More changes than go in one message, fewer than end in a snapshot; nobody needs the old roots any more.
+    for round in 0..5 {
+        with_client(lab.node(1), async |mut client| {
+            for number in 0..80 {
+                client.create_secret(&format!("s{round}-{number}"), b"x").await?;
+            }
+            Ok(())
+        })?;
+        lab.node(1).ok(&["cluster", "ca", "--rotate"])?;
+    }
+
+    lab.join(2, "manager")?;
+
+    until_shown(lab.node(2), &["secret", "ls", "-q"], |ids| ids.lines().count() == 400)?;
+    ensure!(!lab.node(1).log().contains("of a root that was replaced"), "{}", lab.node(1).log());
+    Ok(())
+}
+
+#[test]
+fn managers_killed_after_a_rotation_find_each_other_again() -> Result<()> {
+    let mut lab = Lab::cluster(3, 0)?;
+    for round in 0..3 {
+        // Their state on the disk is older than their log, and has the root from before.
+        with_client(lab.node(1), async |mut client| {
+            for number in 0..30 {
+                client.create_secret(&format!("s{round}-{number}"), b"x").await?;
+            }
+            Ok(())
+        })?;
+        lab.node(1).ok(&["cluster", "ca", "--rotate"])?;
+        for number in 1..=3 {
+            lab.node_mut(number).kill_daemon()?;
+        }
+        for number in 1..=3 {
+            lab.node_mut(number).start_daemon()?;
+        }
+        let reachable = "Leader\nReachable\nReachable";
+        let roles = ["node", "ls", "--format", "{{.ManagerStatus}}"];
+        for number in 1..=3 {
+            until_shown(lab.node(number), &roles, |rows| {
+                let mut rows: Vec<&str> = rows.lines().collect();
+                rows.sort_unstable();
+                rows.join("\n") == reachable
+            })?;
+            until_shown(lab.node(number), &["node", "ls", "--format", "{{.TLSStatus}}"], |rows| {
+                rows == "Ready\nReady\nReady"
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn late_joiner_and_manager_that_was_away_have_everything_by_snapshot() -> Result<()> {
     let mut lab = Lab::start(3)?;
     lab.node(1).ok(&["cluster", "init"])?;

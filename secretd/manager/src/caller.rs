@@ -17,6 +17,9 @@ pub struct Shown {
     pub issuer: RootDigest,
     /// Up to when it counts.
     pub not_after: Timestamp,
+    /// Whether this node was told of that root as the newest, and its state does not know it yet. Of a connection alone:
+    /// not handed on.
+    pub is_ahead: bool,
 }
 
 /// Who a call comes from. The binary that accepts connections puts it into each request's extensions, or serves tokio's
@@ -141,6 +144,7 @@ impl Shown {
             fingerprint: fingerprint.parse().ok()?,
             issuer: RootDigest::from_bytes(*issuer.as_bytes()),
             not_after: Timestamp(not_after.parse().ok()?),
+            is_ahead: false,
         })
     }
 }
@@ -168,6 +172,7 @@ mod tests {
             fingerprint: Fingerprint::from_bytes([1; 32]),
             issuer: RootDigest::from_bytes([2; 32]),
             not_after: Timestamp(-3),
+            is_ahead: false,
         };
         for caller in [
             Caller::Local { uid: 1000, pid: Some(7) },

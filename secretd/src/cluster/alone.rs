@@ -49,6 +49,10 @@ impl Lifecycle {
         ops.extend(new_epoch(&manager.store, self.node.clock.now()));
         manager.store.propose(ops).await?;
         tracing::warn!("this manager goes on alone");
+        // No other state counts, whatever the node has been told by those that are lost.
+        self.reissue().map_err(failed)?;
+        let Some(part) = &self.part else { return Err(refusals::not_part()) };
+        let Some(manager) = &part.manager else { return Err(refusals::not_part()) };
         let record = manager.store.view().cluster_record().cloned().ok_or_else(refusals::not_part)?;
         Ok(v1::InitClusterResponse {
             cluster_id: part.membership.cluster.to_string(),

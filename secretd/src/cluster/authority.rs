@@ -43,6 +43,9 @@ impl Lifecycle {
         let Some(part) = &mut self.part else { return };
         let Some(manager) = &mut part.manager else { return };
         let Some(known) = manager.authority.borrow_and_update().clone() else { return };
+        if part.is_behind() {
+            return; // it is told again when the state is another
+        }
         if self.adopt(known.roots) {
             self.renew().await;
         }

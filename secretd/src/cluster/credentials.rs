@@ -75,6 +75,7 @@ impl Own {
             fingerprint: self.fingerprint,
             issuer: self.issuer.unwrap_or(nobody),
             not_after: self.validity.not_after,
+            is_ahead: false,
         };
         Caller::Node { id: self.node, role: self.role, shown, expired: false }
     }

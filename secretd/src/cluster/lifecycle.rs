@@ -116,6 +116,14 @@ impl Part {
         self.manager.as_ref().and_then(|manager| manager.manager.door().roots()).unwrap_or_default()
     }
 
+    /// Of a manager: whether its state is older than what the node has been told of the authority. A store that has just been
+    /// opened, or is being given the log from its beginning, has roots that count no more, and their keys. One that is newer
+    /// knows the root that the node was told of: it is remembered for as long as a node has a certificate of it.
+    pub(super) fn is_behind(&self) -> bool {
+        let state = self.remembered();
+        !state.is_empty() && self.membership.roots.first().is_some_and(|newest| !state.contains(newest))
+    }
+
     /// Ends what runs for it. Containers go on.
     pub(super) async fn end(self) {
         self.agent.abort();

@@ -28,7 +28,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 use tower::util::MapRequestLayer;
 
-use super::credentials::Present;
+use super::credentials::{Own, Present};
 use crate::server::server;
 
 /// How long a handshake may take: who connects and says nothing must not stay.
@@ -58,8 +58,7 @@ pub(crate) async fn serve(
     let (present, at_door) = (own.clone(), door.clone());
     let accepting = accept(listener, own, sender, stop.clone());
     let who = MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
-        // What the state says is newer than what this node has made of it.
-        let roots = at_door.roots().unwrap_or_else(|| present.get().roots.iter().map(|root| root.to_vec()).collect());
+        let roots = Roots::of(&present.get(), at_door.roots());
         let peer = request.extensions().get::<Peer>();
         let caller = peer.map_or(Caller::Anonymous, |peer| peer.caller(&*clock, &roots));
         request.extensions_mut().insert(caller);
@@ -116,6 +115,28 @@ async fn accept(
     }
 }
 
+/// The roots that certificates may be of.
+struct Roots {
+    all: Vec<Vec<u8>>,
+    /// The first of all, where the state does not know it yet.
+    ahead: Option<RootDigest>,
+}
+
+impl Roots {
+    /// What the state says is newer than what this node has made of it; but a new member, and one that was away, has an old
+    /// state until it has been given the present one, by a leader whose root it has been told of.
+    fn of(own: &Own, state: Option<Vec<Vec<u8>>>) -> Self {
+        let Some(mut all) = state else {
+            return Self { all: own.roots.iter().map(|root| root.to_vec()).collect(), ahead: None };
+        };
+        let newest = own.roots.first().filter(|newest| !all.iter().any(|root| root.as_slice() == newest.as_ref()));
+        if let Some(newest) = newest {
+            all.insert(0, newest.to_vec());
+        }
+        Self { all, ahead: newest.map(RootDigest::of) }
+    }
+}
+
 /// Who is at the other end, as the handshake has shown.
 #[derive(Debug, Clone)]
 struct Peer(Option<Arc<Known>>);
@@ -148,10 +169,10 @@ impl Peer {
     }
 
     /// A certificate may expire, and its root be replaced, while its connection goes on.
-    fn caller(&self, clock: &dyn Clock, roots: &[Vec<u8>]) -> Caller {
+    fn caller(&self, clock: &dyn Clock, roots: &Roots) -> Caller {
         let Some(known) = &self.0 else { return Caller::Anonymous };
-        let (issuer, not_after) = (known.issuer(roots), known.validity.not_after);
-        let shown = Shown { fingerprint: known.fingerprint, issuer, not_after };
+        let (issuer, not_after) = (known.issuer(&roots.all), known.validity.not_after);
+        let shown = Shown { fingerprint: known.fingerprint, issuer, not_after, is_ahead: roots.ahead == Some(issuer) };
         Caller::of_certificate(known.identity.clone(), shown, known.validity.is_expired(clock.now()))
     }
 }

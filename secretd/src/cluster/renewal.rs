@@ -65,6 +65,14 @@ impl Lifecycle {
     }
 
     fn renew_by_own(&mut self) -> anyhow::Result<bool> {
+        match &self.part {
+            Some(part) if !part.is_behind() => self.reissue(),
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    /// A certificate by the authority's key in this manager's own state, however old that is: whether there is such a state.
+    pub(super) fn reissue(&mut self) -> anyhow::Result<bool> {
         let Some(part) = &self.part else { return Ok(false) };
         let Some(manager) = &part.manager else { return Ok(false) };
         let key = NodeKey::generate()?;

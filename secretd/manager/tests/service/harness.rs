@@ -97,7 +97,12 @@ impl World {
         let deps = Deps { store: store.clone(), links, clock, events: events.clone() };
         let manager = Manager::start(deps);
         let mut tasks = JoinSet::new();
-        let shown = Shown { fingerprint: Fingerprint::from_bytes([1; 32]), issuer, not_after: Timestamp(i64::MAX) };
+        let shown = Shown {
+            fingerprint: Fingerprint::from_bytes([1; 32]),
+            issuer,
+            not_after: Timestamp(i64::MAX),
+            is_ahead: false,
+        };
         let this_node = Caller::Node { id: node, role: NodeRole::Manager, shown, expired: false };
         let channel = serve(&manager, this_node, &mut tasks);
         Self { store, events, manager, node, channel, _tasks: tasks }
