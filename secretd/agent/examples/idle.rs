@@ -6,6 +6,7 @@
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
@@ -148,7 +149,6 @@ fn channel(address: &str, config: Arc<ClientConfig>) -> Channel {
             TlsConnector::from(config).connect(manager_name(), stream).await.map(TokioIo::new)
         }
     });
-    use std::time::Duration;
     Endpoint::from_static("http://manager.secretd")
         .initial_stream_window_size(2 << 20)
         .initial_connection_window_size(4 << 20)
