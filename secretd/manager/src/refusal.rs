@@ -70,7 +70,9 @@ impl From<ProposeError> for Refusal {
             ProposeError::Storage(_) => Self::new(Code::Storage, with_causes(&error)),
             ProposeError::Closed => Self::new(Code::Storage, "secretd is stopping: repeat when it runs again"),
             ProposeError::NotLeader(leader) => Self::not_leader(leader.as_ref()),
-            ProposeError::NoQuorum { .. } | ProposeError::Superseded => Self::new(Code::NoQuorum, error),
+            ProposeError::NoQuorum { .. } | ProposeError::Undecided(_) | ProposeError::Superseded => {
+                Self::new(Code::NoQuorum, error)
+            }
         }
     }
 }
@@ -170,7 +172,12 @@ mod tests {
         expect_test::expect![
             "no-quorum: 1 of 2 managers answer, 2 are needed: start 0000000000000000000000000 (10.0.0.2:7377)"
         ]
-        .assert_eq(&shown(ProposeError::NoQuorum { reachable: 1, voters: 2, missing: vec![missing] }));
+        .assert_eq(&shown(ProposeError::NoQuorum { reachable: 1, voters: 2, missing: vec![missing.clone()] }));
+        let missing = ProposeError::NoQuorum { reachable: 1, voters: 2, missing: vec![missing] };
+        expect_test::expect![
+            "no-quorum: 1 of 2 managers answer, 2 are needed: start 0000000000000000000000000 (10.0.0.2:7377); whether the change was made is not known: look, and repeat it"
+        ]
+        .assert_eq(&shown(ProposeError::Undecided(Box::new(missing))));
         expect_test::expect!["storage: the store failed and takes no more writes: repair the cause and start secretd again: append to the log: read-only filesystem or storage medium"]
             .assert_eq(&shown(ProposeError::Storage(Arc::new(failure))));
         expect_test::expect!["storage: secretd is stopping: repeat when it runs again"]

@@ -270,59 +270,65 @@ impl Lifecycle {
         let (told, news) = mpsc::unbounded_channel();
         let memory = Memory::new(&self.data, self.keys.open()?.sealer());
         let managers = KnownManagers::new(mesh.clone(), membership.managers.clone(), told, memory);
+        self.node.fault.send_replace(String::new());
+        self.slot.close(refusals::worker());
+        // Before the agent: a store that is refused is all that there is to say.
+        let made = match listener {
+            Some(listener) => self.make_manager(&membership, (&mesh, &present), listener).await.map(Some),
+            None => Ok(None),
+        };
+        let (manager, fault) = match made {
+            Ok(manager) => (manager, None),
+            Err(error) => match error.downcast() {
+                Ok(OpenError::RolledBack(fault)) => {
+                    self.tell_fault(&fault);
+                    (None, Some(fault))
+                }
+                other => {
+                    self.slot.close(refusals::not_in_cluster());
+                    return Err(other.map_or_else(|error| error, Into::into));
+                }
+            },
+        };
         let (sender, connected) = watch::channel(false);
         let leave = CancellationToken::new();
         let due = Due::of(present.get().validity);
         let agent =
             tokio::spawn(run_agent(self.node.clone(), membership.node, managers.clone(), sender, leave.clone()));
-        let mut part = Part {
+        self.part = Some(Part {
             membership,
             present,
             mesh,
             managers,
-            manager: None,
+            manager,
             leave,
             agent,
             due,
-            fault: None,
+            fault,
             doubt: None,
             news,
             connected,
-        };
-        self.node.fault.send_replace(String::new());
-        self.slot.close(refusals::worker());
-        if let Some(listener) = listener {
-            match self.make_manager(&part, listener).await {
-                Ok(manager) => part.manager = Some(manager),
-                Err(error) => match error.downcast() {
-                    Ok(OpenError::RolledBack(fault)) => {
-                        self.tell_fault(&fault);
-                        part.fault = Some(fault);
-                    }
-                    other => {
-                        part.end().await;
-                        self.slot.close(refusals::not_in_cluster());
-                        return Err(other.map_or_else(|error| error, Into::into));
-                    }
-                },
-            }
-        }
-        self.part = Some(part);
+        });
         self.renew_after_absence();
         self.begin_to_take_part();
         self.tell_phase();
         Ok(())
     }
 
-    async fn make_manager(&self, part: &Part, listener: TcpListener) -> anyhow::Result<ManagerPart> {
+    async fn make_manager(
+        &self,
+        membership: &Membership,
+        (mesh, present): (&Mesh, &Present),
+        listener: TcpListener,
+    ) -> anyhow::Result<ManagerPart> {
         let making = Making {
             directory: &self.data.join("store"),
             sealer: self.keys.open()?.sealer(),
             clock: Arc::clone(&self.node.clock),
             events: self.events.clone(),
-            mesh: part.mesh.clone(),
-            present: part.present.clone(),
-            address: part.membership.address.to_string(),
+            mesh: mesh.clone(),
+            present: present.clone(),
+            address: membership.address.to_string(),
         };
         ManagerPart::start(making, listener).await
     }
@@ -412,7 +418,7 @@ impl Lifecycle {
         self.wipe_store()?;
         let Some(part) = &self.part else { return Ok(()) };
         let listener = self.bind(&part.membership).await?;
-        let manager = self.make_manager(part, listener).await?;
+        let manager = self.make_manager(&part.membership, (&part.mesh, &part.present), listener).await?;
         if let Some(part) = &mut self.part {
             part.manager = Some(manager);
         }

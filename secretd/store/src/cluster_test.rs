@@ -259,7 +259,8 @@ async fn without_a_majority_a_proposal_ends_with_who_is_missing() {
     net.cut(3);
     let refused = managers[0].store.propose(vec![create_secret(2, "b", 5)]).await.unwrap_err();
 
-    let ProposeError::NoQuorum { reachable: 1, voters: 3, missing } = &refused else { panic!("{refused:?}") };
+    let ProposeError::Undecided(why) = &refused else { panic!("{refused:?}") };
+    let ProposeError::NoQuorum { reachable: 1, voters: 3, missing } = &**why else { panic!("{why:?}") };
     assert_eq!(missing.iter().map(|member| member.node).collect::<BTreeSet<_>>(), [node_id(2), node_id(3)].into());
     assert!(refused.to_string().contains("10.0.0.2:7377"), "{refused}");
 }

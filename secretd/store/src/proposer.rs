@@ -40,7 +40,7 @@ pub enum ProposeError {
     /// The store failed. Whether the proposal took effect shows after the restart that is now necessary.
     #[error("the store failed and takes no more writes: repair the cause and start secretd again")]
     Storage(#[source] Arc<StorageFailure>),
-    /// Too few managers answer for a majority. Whether the proposal takes effect later is not known.
+    /// Too few managers answer for a majority; nothing was proposed.
     #[error("{}", no_quorum(*reachable, *voters, missing))]
     NoQuorum {
         /// Managers that answer, this one among them.
@@ -50,6 +50,10 @@ pub enum ProposeError {
         /// Those that do not answer.
         missing: Vec<Member>,
     },
+    /// A majority has not agreed in time, for the reason within. Whether the proposal takes effect later is not known: it is in
+    /// the log of one manager at least.
+    #[error("{0}; whether the change was made is not known: look, and repeat it")]
+    Undecided(Box<ProposeError>),
     /// Another manager leads, or none; nothing was proposed.
     #[error("{}", not_leader(.0.as_ref()))]
     NotLeader(Option<Member>),

@@ -72,6 +72,7 @@ impl History {
                 ProposeError::PayloadLength { .. }
                 | ProposeError::Storage(_)
                 | ProposeError::NoQuorum { .. }
+                | ProposeError::Undecided(_)
                 | ProposeError::Superseded
                 | ProposeError::Closed,
             ) => Ended::Unknown,

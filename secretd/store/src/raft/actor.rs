@@ -351,7 +351,7 @@ impl Actor {
                 let was_written = self.shared.truncations() != truncations;
                 Err(if was_written { ProposeError::Superseded } else { ProposeError::NotLeader(to.leader_node) })
             }
-            Err(_) => Err(self.no_quorum()),
+            Err(_) => Err(ProposeError::Undecided(Box::new(self.no_quorum()))),
             Ok(Err(error)) => Err(self.stopped(&error.to_string())),
         }
     }
