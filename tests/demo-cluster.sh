@@ -83,11 +83,14 @@ on 2 sctl service ps app --format 'table {{.Name}} {{.Node}} {{.CurrentState}}'
 on 2 sctl exec app.4 cat /run/secrets/psql-pw
 
 step 'The leader is killed while a client writes through another manager'
+leader=$(quietly 1 sctl node ls --format '{{.Hostname}} {{.ManagerStatus}}' | sed -n 's/^n\([1-3]\) Leader$/\1/p')
+[ -n "$leader" ] || fail 'nobody leads'
+via=$((leader % 3 + 1)) third=$((via % 3 + 1)) # the other two managers
 client() {
     count=0
     while [ ! -e stop ]; do
         before=$(milliseconds)
-        echo "$count" | quietly 2 sctl secret create "w$count" - >>written 2>>refused && echo "w$count" >>acknowledged
+        echo "$count" | quietly $via sctl secret create "w$count" - >>written 2>>refused && echo "w$count" >>acknowledged
         echo "$(($(milliseconds) - before))" >>took
         count=$((count + 1))
     done
@@ -97,9 +100,9 @@ client() {
 client &
 client=$!
 until_true 'the client has written' sh -c '[ $(wc -l <acknowledged) -ge 20 ]'
-kill -9 "$(cat n1/pid)"
+kill -9 "$(cat "n$leader/pid")"
 killed=$(wc -l <acknowledged)
-echo "n1, which led, is gone after $killed writes that were acknowledged"
+echo "n$leader, which led, is gone after $killed writes that were acknowledged"
 until_true 'the client writes again' sh -c "[ \$(wc -l <acknowledged) -ge $((killed + 40)) ]"
 touch stop
 wait $client
@@ -107,23 +110,23 @@ longest=$(sort -n took | tail -n 1)
 echo "writes acknowledged: $(wc -l <acknowledged), refused: $(wc -l <refused), the longest took $longest ms"
 
 step 'Nothing that was acknowledged is lost'
-quietly 3 sctl secret ls --format '{{.Name}}' | sort >there
+quietly $third sctl secret ls --format '{{.Name}}' | sort >there
 sort acknowledged >wanted
 lost=$(comm -23 wanted there | wc -l)
 echo "acknowledged: $(wc -l <wanted), lost: $lost"
 [ "$lost" = 0 ] || fail "$lost writes are lost"
 
-step 'What ran on n1 runs elsewhere'
-runs() { quietly 2 sctl service ps app -f desired-state=running --format '{{.Node}} {{.CurrentState}}' | grep ' Running'; }
-elsewhere() { [ "$(runs | wc -l)" = 6 ] && ! runs | grep -q '^n1 '; }
+step "What ran on n$leader runs elsewhere"
+runs() { quietly $via sctl service ps app -f desired-state=running --format '{{.Node}} {{.CurrentState}}' | grep ' Running'; }
+elsewhere() { [ "$(runs | wc -l)" = 6 ] && ! runs | grep -q "^n$leader "; }
 until_true 'six tasks run on the other nodes' elsewhere
-on 2 sctl node ls
-on 2 sctl service ps app -f desired-state=running --format 'table {{.Name}} {{.Node}} {{.CurrentState}}'
+on $via sctl node ls
+on $via sctl service ps app -f desired-state=running --format 'table {{.Name}} {{.Node}} {{.CurrentState}}'
 
-step 'n1 comes back, catches up, and ends its old containers'
-nsenter --target "$(cat n1/net)" --net --uts -- \
-    secretd --data-dir "$DEMO_WORK/n1/data" --run-dir "$DEMO_WORK/n1/run" --cgroup-parent "$DEMO_CGROUP-1" >>n1/log 2>&1 &
-same() { [ "$(quietly 1 sctl secret ls -q 2>/dev/null | wc -l)" = "$(wc -l <there)" ]; }
-until_true 'n1 answers with everything' same
-on 1 sctl node ls
+step "n$leader comes back, catches up, and ends its old containers"
+nsenter --target "$(cat "n$leader/net")" --net --uts -- \
+    secretd --data-dir "$DEMO_WORK/n$leader/data" --run-dir "$DEMO_WORK/n$leader/run" --cgroup-parent "$DEMO_CGROUP-$leader" >>"n$leader/log" 2>&1 &
+same() { [ "$(quietly $leader sctl secret ls -q 2>/dev/null | wc -l)" = "$(wc -l <there)" ]; }
+until_true "n$leader answers with everything" same
+on $leader sctl node ls
 printf '\nDone: %s writes acknowledged, none lost; the longest took %s ms.\n' "$(wc -l <wanted)" "$longest"

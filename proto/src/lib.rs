@@ -31,3 +31,5 @@ pub mod status;
 pub mod v1 {
     tonic::include_proto!("secretd.v1");
 }
+#[cfg(feature = "grpc")]
+mod opaque;

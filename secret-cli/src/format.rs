@@ -79,7 +79,7 @@ impl Format {
     /// One object as a line: what a command that makes or changes something says. Plain is `plain`.
     pub(crate) fn object(&self, plain: &str, value: &Value) -> Result<String, Failure> {
         match self {
-            Self::Table => Ok(format!("{plain}\n")),
+            Self::Table => Ok(format!("{}\n", harmless(plain))),
             Self::Json(_) => Ok(format!("{value}\n")),
             Self::Template(template) | Self::TableTemplate(template) => {
                 Ok(format!("{}\n", template.evaluate(value).map_err(Failure::invalid)?))
@@ -114,6 +114,11 @@ impl Age {
         }
         object
     }
+}
+
+/// Text in which nothing steers the terminal: names, labels and messages are what their makers liked.
+pub(crate) fn harmless(text: &str) -> String {
+    text.replace(|character: char| character.is_control() && character != '\n', "\u{fffd}")
 }
 
 fn lines(template: &Template, values: &[Value]) -> Result<Vec<String>, Failure> {
@@ -178,6 +183,12 @@ mod tests {
         assert_eq!(format.list(&[("ID", "ID")], &[], &rows).unwrap(), "{\"ID\":\"x1\",\"Stale\":true}\n");
         assert_eq!(format.inspect(&rows).unwrap(), "[{\"ID\":\"x1\",\"Stale\":true}]\n");
         assert_eq!(format.object("", &rows[0]).unwrap(), "{\"ID\":\"x1\"}\n", "what was changed is not old");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let format = Format::parse(None, Age::Newest).unwrap();
+        assert_eq!(format.object("a\u{1b}[2J\nb", &json!({})).unwrap(), "a\u{fffd}[2J\nb\n");
     }
 
     #[test]

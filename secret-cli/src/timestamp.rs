@@ -21,6 +21,12 @@ pub(crate) fn rfc3339_fixed(at: Option<&Timestamp>) -> String {
     format!("{}.{:09}Z", to_seconds(at.seconds), at.nanos.clamp(0, 999_999_999))
 }
 
+/// Whether a time lies before `now`, which counts from 1970.
+pub(crate) fn is_past(at: &Timestamp, now: Duration) -> bool {
+    let (seconds, nanos) = (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), i64::from(now.subsec_nanos()));
+    (at.seconds, i64::from(at.nanos)) < (seconds, nanos)
+}
+
 fn to_seconds(seconds: i64) -> String {
     let (days, of_day) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
     let (year, month, day) = civil(days);

@@ -1,8 +1,8 @@
 //! This node's part in a cluster: how it founds one, joins one, is promoted and demoted in it, and leaves it.
 //!
 //! Reading order: [`local`] (what operators ask of the node), [`lifecycle`] (the one place that changes what the node is),
-//! with [`founding`], [`joining`], [`leaving`], [`alone`], [`keys`], [`data_key`] and [`authority`]; [`rollback`] (a store
-//! that went back); [`membership`] and [`memory`] (what is remembered), [`manager_part`] (what runs on a
+//! with [`founding`], [`joining`], [`leaving`], [`alone`], [`keys`], [`data_key`] and [`authority`]; [`part`] (what it
+//! has while it is part of one); [`rollback`] (a store that went back); [`membership`] and [`memory`] (what is remembered), [`manager_part`] (what runs on a
 //! manager); [`credentials`] with [`due`], [`links`] with [`peers`], [`listener`] and [`pipe`] (connections); [`managers`] (the
 //! agent's way to them); [`slot`] with [`refusals`] (the control API of a node that may be no manager).
 
@@ -24,6 +24,7 @@ mod manager_part;
 mod managers;
 mod membership;
 mod memory;
+mod part;
 mod peers;
 mod pipe;
 pub(crate) mod refusals;

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+/// Between two looks at what comes about by itself.
+const LOOK: Duration = Duration::from_millis(25);
+
 /// How often: what the variable `name` says, `short` where it is not set.
 pub fn times(name: &str, short: usize) -> Result<usize> {
     let Some(asked) = variable(name)? else { return Ok(short) };
@@ -32,6 +35,16 @@ fn variable(name: &str) -> Result<Option<String>> {
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(error) => Err(error).context(name.to_owned()),
     }
+}
+
+/// A moment between two looks: it leaves the processor to those that are waited for.
+pub fn pause() {
+    go_by(LOOK);
+}
+
+fn go_by(time: Duration) {
+    let (_nobody, never) = mpsc::channel::<()>();
+    let _ = never.recv_timeout(time); // nothing comes
 }
 
 /// Numbers that look random (xorshift64; Marsaglia, 2003).
@@ -85,7 +98,6 @@ impl Chance {
     /// Lets a part of `longest` go by: what is tested goes on meanwhile, and is met at any instant.
     pub fn wait(&mut self, longest: Duration) {
         let micros = self.below(u64::try_from(longest.as_micros()).unwrap_or(u64::MAX));
-        let (_nobody, never) = mpsc::channel::<()>();
-        let _ = never.recv_timeout(Duration::from_micros(micros)); // nothing comes
+        go_by(Duration::from_micros(micros));
     }
 }

@@ -1,8 +1,10 @@
 //! The API without `sctl`: one connection, for measurements that must not include a process start.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use secretd_proto::code::{Code, METADATA_KEY};
 use secretd_proto::id::{ClusterId, SecretId};
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1::control_client::ControlClient;
@@ -12,7 +14,14 @@ use secretd_sealing::key::PublicKey;
 use secretd_sealing::payload;
 use secretd_sealing::secret::SecretBytes;
 use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+
+/// How long a secret may take to be there. Far more than it needs: a test that gets here has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between attempts.
+const RETRY: Duration = Duration::from_millis(25);
 
 /// A channel to a node's control socket.
 pub async fn channel(socket: &Path) -> Result<Channel> {
@@ -59,6 +68,21 @@ impl Client {
         Ok(())
     }
 
+    /// Creates a secret as soon as a majority takes it: one that was made by an attempt whose answer was lost is there too.
+    pub async fn until_created(&mut self, name: &str, value: &[u8]) -> Result<()> {
+        let (id, end) = (SecretId::random(), Instant::now() + PATIENCE);
+        let mut is_repeated = false;
+        while let Err(error) = self.create_secret_as(id, name, value).await {
+            match error.downcast_ref::<Status>().and_then(code) {
+                Some(Code::NameConflict) if is_repeated => return Ok(()),
+                Some(Code::NoQuorum | Code::NotLeader) if Instant::now() < end => is_repeated = true,
+                _ => return Err(error.context(format!("{name} is not created"))),
+            }
+            sleep(RETRY).await;
+        }
+        Ok(())
+    }
+
     /// Seals and stores a new version.
     pub async fn update_secret(&mut self, id: SecretId, version: u64, name: &str, value: &[u8]) -> Result<()> {
         let (length, payload) = self.seal(id, version, name, value)?;
@@ -79,4 +103,9 @@ impl Client {
         let sealed = payload::seal(&SecretBytes::new(value.to_vec()), &binding, &self.sealing_key)?;
         Ok((length, SealedPayload { ciphertext: sealed.ciphertext, wrapped_dek: sealed.wrapped_dek }))
     }
+}
+
+/// The code of a refusal.
+fn code(status: &Status) -> Option<Code> {
+    Code::parse(status.metadata().get(METADATA_KEY)?.to_str().ok()?)
 }

@@ -4,7 +4,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::campaign::pause;
 use crate::command::run;
 use crate::node::Node;
 use crate::rootfs;
@@ -13,12 +15,29 @@ use crate::sandbox::Sandbox;
 /// How long anything may take to come about. Far more than it needs: a test that gets here has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Nodes n1, n2, ... at 10.77.0.1, 10.77.0.2, ...
+/// For one lab of several nodes at a time in a process. Two of them on a machine with two processors keep each other from
+/// answering within an election's time.
+static ROOM: Semaphore = Semaphore::const_new(1);
+
+/// Nodes n1, n2, ... at 10.77.0.1, 10.77.0.2, ... A test has no more than one lab of several nodes at a time: a second one
+/// would wait for the first.
 #[derive(Debug)]
 pub struct Lab {
     nodes: Vec<Node>,
     /// It ends after the nodes.
     network: Network,
+    /// Given back when both are gone.
+    _room: Option<SemaphorePermit<'static>>,
+}
+
+/// Waits until there is room for a lab of several nodes, for as long as another test has one.
+fn room() -> SemaphorePermit<'static> {
+    loop {
+        if let Ok(permit) = ROOM.try_acquire() {
+            return permit;
+        }
+        pause();
+    }
 }
 
 /// A bridge, and the sandboxes n1, n2, ... on it, whatever runs in them.
@@ -70,7 +89,8 @@ impl Lab {
 
     /// The same, with flags of secretd.
     pub fn start_with(count: usize, flags: &[&str]) -> Result<Self> {
-        let mut lab = Self { nodes: Vec::new(), network: Network::start()? };
+        let room = (count > 1).then(room);
+        let mut lab = Self { nodes: Vec::new(), network: Network::start()?, _room: room };
         for number in 1..=count {
             lab.add(number, flags)?;
         }
@@ -182,6 +202,20 @@ impl Lab {
         let leader = rows.lines().find_map(|row| row.strip_suffix(" Leader")?.strip_prefix('n'));
         leader.and_then(|number| number.parse().ok()).with_context(|| format!("no leader in\n{rows}"))
     }
+
+    /// How often a manager has come to lead so far, as the journals of all nodes have it. A busy machine may elect another
+    /// one at any moment: what a test excuses by that must show here.
+    pub fn elections(&self) -> usize {
+        let count =
+            |log: &str| log.matches("this manager leads").count() - log.matches("this manager leads no more").count();
+        self.nodes.iter().map(|node| count(&node.log())).sum()
+    }
+}
+
+/// Whether rows of nodes are as they should be, where one of the managers that are `Reachable` in `wanted` leads, whichever
+/// that is.
+pub fn whoever_leads(rows: &str, wanted: &str) -> bool {
+    rows.matches("Leader").count() == 1 && rows.replace("Leader", "Reachable") == wanted
 }
 
 /// Waits until `look`, which runs `sctl` or reads files, finds what it looks for: what it found.
@@ -191,7 +225,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Resu
         let found = look();
         match found {
             Ok(Some(found)) => return Ok(found),
-            Ok(None) | Err(_) if Instant::now() < end => {}
+            Ok(None) | Err(_) if Instant::now() < end => pause(),
             Ok(None) => bail!("it has not come about: {what}"),
             Err(error) => return Err(error.context(format!("it has not come about: {what}"))),
         }
@@ -213,6 +247,23 @@ pub fn until_created(node: &Node, name: &str, value: &[u8]) -> Result<()> {
     until(&format!("{name} is there"), || {
         let answer = node.sctl(&["secret", "create", name, "-"], value)?;
         ensure!([0, 4].contains(&answer.code()), "{answer:?}");
+        Ok(Some(()))
+    })
+}
+
+/// Makes a manager a worker, and asks for it again for as long as that is to be repeated: others may not answer for a
+/// moment, and the vote of a manager that leads is taken once another one does.
+pub fn until_demoted(node: &Node, name: &str) -> Result<()> {
+    // The second waits for the vote whatever the node is to be already.
+    let (demote, again) = (["node", "demote", name], ["node", "update", "--role", "worker", name]);
+    let mut command = &demote[..];
+    until(&format!("{name} is demoted"), || {
+        let answer = node.sctl(command, b"")?;
+        if answer.code() == 3 {
+            command = &again;
+            return Ok(None);
+        }
+        ensure!(answer.status.success(), "{answer:?}");
         Ok(Some(()))
     })
 }

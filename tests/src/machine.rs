@@ -54,7 +54,7 @@ pub fn run(kernel: &Path, script: &str) -> Result<String> {
     let output = Command::new("timeout")
         .args([
             "--kill-after=5",
-            "300",
+            "900",
             "qemu-system-x86_64",
             "-accel",
             "tcg",

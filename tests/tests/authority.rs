@@ -3,16 +3,31 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use secretd_tests::campaign::pause;
 use secretd_tests::command::Answer;
-use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::lab::{Lab, until, until_created, until_shown};
 use secretd_tests::laptop::Laptop;
 use secretd_tests::node::Node;
 use secretd_tests::peer::rows_hold;
 
 const TLS: [&str; 4] = ["node", "ls", "--format", "{{.Hostname}} {{.TLSStatus}}"];
+/// How long a write may take. Far more than it needs: a test that gets here has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster of five with the image `busybox:1`, of which three are managers.
+fn cluster(flags: &[&str]) -> Result<Lab> {
+    let lab = Lab::start(5)?;
+    lab.node(1).ok(&[&["cluster", "init"], flags].concat())?;
+    for number in 2..=5 {
+        lab.join(number, if number < 4 { "manager" } else { "worker" })?;
+    }
+    lab.import_busybox()?;
+    Ok(lab)
+}
 
 /// The ids of a service's running tasks on nodes that `counts`.
 fn tasks(node: &Node, service: &str, counts: impl Fn(&str) -> bool) -> Result<BTreeSet<String>> {
@@ -27,24 +42,45 @@ fn create_service(node: &Node, replicas: &str) -> Result<()> {
     node.create_service(&[&flags[..], &["busybox:1", "sleep", "10000"]].concat()).map(drop)
 }
 
-/// Writes with one client after another while `work` is under way: how many secrets were acknowledged. All must be.
-fn while_writing<T>(node: &Node, work: impl FnOnce(&AtomicUsize) -> Result<T>) -> Result<(usize, T)> {
-    let (ended, written) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| -> Result<()> {
+/// Writes with one client after another while `work` is under way: how many secrets were acknowledged. All must be, unless
+/// another manager came to lead meanwhile: then a write has no outcome that is known, and is made again.
+fn while_writing<T>(lab: &Lab, asked: usize, work: impl FnOnce() -> Result<T>) -> Result<(usize, T)> {
+    let (elections, ended) = (lab.elections(), AtomicBool::new(false));
+    let (written, unknown, done) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| -> Result<(usize, Vec<Answer>)> {
+            let (mut written, mut unknown) = (0, Vec::new());
             while !ended.load(Ordering::Relaxed) {
-                let name = format!("s{}", written.load(Ordering::Relaxed));
-                node.ok_with(&["secret", "create", &name, "-"], b"x")?;
-                written.fetch_add(1, Ordering::Relaxed);
+                unknown.extend(create_secret(lab.node(asked), &format!("s{written}"))?);
+                written += 1;
             }
-            Ok(())
+            Ok((written, unknown))
         });
-        let done = work(&written);
+        let done = work();
         ended.store(true, Ordering::Relaxed);
-        let wrote = writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?;
-        wrote?;
-        Ok((written.load(Ordering::Relaxed), done?))
-    })
+        let (written, unknown) = writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+        Ok::<_, anyhow::Error>((written, unknown, done?))
+    })?;
+    if let Some(first) = unknown.first() {
+        let elected = until("another manager leads", || Ok((lab.elections() > elections).then_some(())));
+        elected.with_context(|| format!("a write was refused: {first:?}"))?;
+    }
+    Ok((written, done))
+}
+
+/// Creates a secret: the answers, before the one that counts, that did not tell what came of it. One that is there
+/// afterwards was made.
+fn create_secret(node: &Node, name: &str) -> Result<Vec<Answer>> {
+    let (mut unknown, end) = (Vec::new(), Instant::now() + PATIENCE);
+    loop {
+        let answer = node.sctl(&["secret", "create", name, "-"], b"x")?;
+        match answer.code() {
+            0 => return Ok(unknown),
+            4 if !unknown.is_empty() => return Ok(unknown),
+            3 if Instant::now() < end => unknown.push(answer),
+            _ => bail!("{name}: {answer:?}"),
+        }
+        pause();
+    }
 }
 
 fn all_are_there(node: &Node, written: usize) -> Result<()> {
@@ -62,7 +98,8 @@ fn digest(node: &Node) -> Result<String> {
 
 #[test]
 fn root_is_replaced_while_everything_goes_on_and_a_dead_node_is_named() -> Result<()> {
-    let mut lab = Lab::cluster(3, 2)?;
+    // Nodes that are slow to answer are not taken for dead ones.
+    let mut lab = cluster(&["--dispatcher-heartbeat", "5s"])?;
     create_service(lab.node(1), "5")?;
     let (old, old_pem) = (digest(lab.node(1))?, lab.node(1).ok(&["cluster", "ca"])?);
     ensure!(old_pem.starts_with("-----BEGIN CERTIFICATE-----") && old_pem.lines().count() > 5, "{old_pem}");
@@ -74,7 +111,7 @@ fn root_is_replaced_while_everything_goes_on_and_a_dead_node_is_named() -> Resul
     let lives = |node: &str| node != "n5";
     let before = tasks(lab.node(1), "app", lives)?;
 
-    let (written, rotated) = while_writing(lab.node(2), |_| lab.node(3).sctl(&["cluster", "ca", "--rotate"], b""))?;
+    let (written, rotated) = while_writing(&lab, 2, || lab.node(3).sctl(&["cluster", "ca", "--rotate"], b""))?;
 
     ensure!(rotated.status.success(), "{rotated:?}");
     all_are_there(lab.node(1), written)?;
@@ -141,7 +178,7 @@ fn replacement_outlives_its_leader_and_there_is_one_at_a_time() -> Result<()> {
 
     lab.node_mut(leader).kill_daemon()?;
     until("another leads", || Ok((lab.leader(other)? != leader).then_some(())))?;
-    lab.node(other).ok_with(&["secret", "create", "meanwhile", "-"], b"x")?;
+    until_created(lab.node(other), "meanwhile", b"x")?;
     lab.node_mut(leader).start_daemon()?;
     lab.heal(4)?;
 
@@ -204,12 +241,8 @@ fn root_that_operators_bring_takes_the_place_of_ours() -> Result<()> {
 
 #[test]
 fn certificates_expire_under_load_and_nothing_is_lost_or_refused() -> Result<()> {
-    let lab = Lab::start(5)?;
-    lab.node(1).ok(&["cluster", "init", "--cert-expiry", "20s", "--dispatcher-heartbeat", "5s"])?;
-    for number in 2..=5 {
-        lab.join(number, if number < 4 { "manager" } else { "worker" })?;
-    }
-    lab.import_busybox()?;
+    // Two renewals take longer than a certificate counts, and each of them has eight seconds at least.
+    let lab = cluster(&["--cert-expiry", "40s", "--dispatcher-heartbeat", "15s"])?;
     create_service(lab.node(1), "5")?;
     let before = tasks(lab.node(1), "app", |_| true)?;
     let renewals = |number: usize| lab.node(number).log().matches("has a new certificate").count();
@@ -218,10 +251,12 @@ fn certificates_expire_under_load_and_nothing_is_lost_or_refused() -> Result<()>
     let mut long = lab.node(2).sctl_command(&["exec", "-i", "app.1", "cat"]);
     let mut long = long.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
 
-    let (written, ()) = while_writing(lab.node(2), |_| {
-        for number in 1..=5 {
-            let had = first.get(number - 1).copied().unwrap_or_default();
-            until("two renewals", || Ok((renewals(number) >= had + 2).then_some(())))?;
+    let elections = lab.elections();
+    let (written, ()) = while_writing(&lab, 2, || {
+        for more in 1..=2 {
+            for (number, had) in (1..).zip(&first) {
+                until("another renewal", || Ok((renewals(number) >= had + more).then_some(())))?;
+            }
         }
         Ok(())
     })?;
@@ -232,7 +267,9 @@ fn certificates_expire_under_load_and_nothing_is_lost_or_refused() -> Result<()>
     let told = std::io::Write::write_all(&mut input, b"still here");
     drop(input);
     let said = long.wait_with_output()?;
-    ensure!(told.is_ok() && said.stdout == b"still here", "the command was cut off: {said:?}");
+    // It ends with the lead of the manager that it goes through.
+    let is_whole = told.is_ok() && said.stdout == b"still here";
+    ensure!(is_whole || lab.elections() > elections, "the command was cut off: {said:?}");
     for node in lab.nodes() {
         for words in ["permission-denied", "certificate has expired", "has missed its heartbeats"] {
             ensure!(!node.log().contains(words), "{words}");
@@ -303,7 +340,7 @@ fn operators_certificates_are_listed_and_taken_back() -> Result<()> {
     ensure!(lab.node(1).refused(5, &["operator", "rm", "nobody"], b"")?.contains("operator nobody not found"));
     let states = lab.node(1).ok(&["operator", "ls", "--format", "{{.Name}} {{.Status}}"])?;
     ensure!(states == "leo Valid\nmia Revoked\nmia Revoked", "{states}");
-    ensure!(lab.node(lab.leader(1)?).log().contains("operator.revoke"), "it is not on record");
+    ensure!(lab.nodes().iter().any(|node| node.log().contains("operator.revoke")), "it is not on record");
     Ok(())
 }
 

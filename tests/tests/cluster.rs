@@ -1,7 +1,7 @@
 //! Several managers and workers: any of them answers, one may be lost, and nothing that was acknowledged is.
 
 use anyhow::{Context, Result, ensure};
-use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::lab::{Lab, until, until_created, until_demoted, until_shown, whoever_leads};
 use secretd_tests::node::Node;
 use secretd_tests::peer::rows_hold;
 
@@ -23,7 +23,7 @@ fn create(node: &Node, name: &str, replicas: &str, more: &[&str]) -> Result<Stri
 #[test]
 fn any_manager_answers_and_secrets_reach_every_node() -> Result<()> {
     let lab = Lab::cluster(3, 1)?;
-    lab.node(3).ok_with(&["secret", "create", "psql-pw", "-"], b"hunter2")?;
+    until_created(lab.node(3), "psql-pw", b"hunter2")?;
     create(lab.node(2), "app", "4", &["--secret", "psql-pw"])?;
 
     for manager in 1..=3 {
@@ -36,9 +36,9 @@ fn any_manager_answers_and_secrets_reach_every_node() -> Result<()> {
     }
     let worker = lab.node(4).refused(1, &["secret", "ls"], b"")?;
     ensure!(worker.contains("worker nodes can't be used to view or modify cluster state"), "{worker}");
-    let table = lab.node(2).ok(&["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])?;
-    ensure!(table == "n1 Ready Leader\nn2 Ready Reachable\nn3 Ready Reachable\nn4 Ready ", "{table}");
-    Ok(())
+    let table = ["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"];
+    let wanted = "n1 Ready Reachable\nn2 Ready Reachable\nn3 Ready Reachable\nn4 Ready ";
+    until_shown(lab.node(2), &table, |rows| whoever_leads(rows, wanted)).map(drop)
 }
 
 #[test]
@@ -79,8 +79,8 @@ fn lost_leader_is_replaced_and_its_tasks_run_elsewhere() -> Result<()> {
         let nodes = where_it_runs(lab.node(other), "app")?;
         Ok((nodes.len() == 3 && !nodes.contains(&name)).then_some(()))
     })?;
-    let down = lab.node(other).ok(&["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])?;
-    ensure!(down.contains(&format!("{name} Down Unreachable")), "{down}");
+    let table = ["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"];
+    until_shown(lab.node(other), &table, |rows| rows.contains(&format!("{name} Down Unreachable")))?;
     ensure!(!lab.node(lost).shims().is_empty(), "its containers have ended with secretd");
 
     lab.node_mut(lost).start_daemon()?;
@@ -93,7 +93,7 @@ fn lost_leader_is_replaced_and_its_tasks_run_elsewhere() -> Result<()> {
 #[test]
 fn without_a_majority_calls_say_what_is_missing_and_containers_go_on() -> Result<()> {
     let mut lab = Lab::cluster(3, 0)?;
-    lab.node(1).ok_with(&["secret", "create", "before", "-"], b"x")?;
+    until_created(lab.node(1), "before", b"x")?;
     create(lab.node(1), "app", "3", &[])?;
     // A shim has children for moments.
     let three = || Ok((lab.nodes().iter().map(|node| node.shims().len()).sum::<usize>() == 3).then_some(()));
@@ -104,22 +104,28 @@ fn without_a_majority_calls_say_what_is_missing_and_containers_go_on() -> Result
 
     let write = lab.node(1).refused(3, &["secret", "create", "after", "-"], b"x")?;
     let read = lab.node(1).refused(3, &["secret", "ls"], b"")?;
+    let token = lab.node(1).refused(3, &["cluster", "join-token", "worker"], b"")?;
 
-    for line in [&write, &read] {
+    for line in [&write, &read, &token] {
         let missing = [2, 3].iter().any(|lost| line.contains(lab.address(*lost)));
         ensure!(line.contains("1 of 3 managers answer, 2 are needed") && missing, "{line}");
     }
     until("the three containers go on", || {
         Ok((lab.nodes().iter().map(|node| node.shims().len()).sum::<usize>() == 3).then_some(()))
     })?;
-    until_shown(lab.node(1), &["info"], |info| info.contains(" Error: 1 of 3 managers answer, 2 are needed"))?;
+    until_shown(lab.node(1), &["info"], |info| {
+        info.contains(" Error: 1 of 3 managers answer, 2 are needed") && info.contains("may be out of date")
+    })?;
     let stale = lab.node(1).sctl(&["--stale", "secret", "ls", "--format", "{{.Name}}"], b"")?;
     ensure!(stale.stdout == "before\n" && stale.stderr.contains("may be out of date"), "{stale:?}");
 
     lab.node_mut(2).start_daemon()?;
     until_shown(lab.node(1), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "before")?;
-    until_shown(lab.node(1), &["info"], |info| !info.contains(" Error: "))?;
-    lab.node(2).ok_with(&["secret", "create", "after", "-"], b"x")?;
+    for number in [1, 2] {
+        let is_well = |info: &str| !info.contains(" Error: ") && !info.contains(" Stale: ");
+        until_shown(lab.node(number), &["info"], is_well)?;
+    }
+    until_created(lab.node(2), "after", b"x")?;
     rows_hold("without_a_majority_calls_say_what_is_missing_and_containers_go_on")
 }
 
@@ -139,7 +145,7 @@ fn manager_without_a_majority_leaves_all_the_same_and_says_what_the_others_do_no
     for lost in [1, 2] {
         lab.node_mut(lost).start_daemon()?;
     }
-    lab.node(1).ok(&["node", "demote", "n3"])?;
+    until_demoted(lab.node(1), "n3")?;
     let quiet = lab.node(2).sctl(&["cluster", "leave", "--force"], b"")?;
     ensure!(quiet.code() == 0 && quiet.stderr.is_empty(), "{quiet:?}");
     Ok(())
@@ -148,15 +154,17 @@ fn manager_without_a_majority_leaves_all_the_same_and_says_what_the_others_do_no
 #[test]
 fn removed_manager_that_asks_again_and_again_is_on_record_once() -> Result<()> {
     let lab = Lab::cluster(3, 0)?;
-    let gone = lab.id(3)?;
-    lab.cut(3)?;
-    lab.node(1).ok(&["node", "demote", "n3"])?;
-    until("n3 is not heard of", || {
-        Ok(lab.node(1).ok(&["node", "ls", "-f", "name=n3", "--format", "{{.Status}}"])?.contains("Down").then_some(()))
-    })?;
-    lab.node(1).ok(&["node", "rm", "n3"])?;
+    // One that leads takes itself for the leader still when it is back, and asks nobody for a vote.
+    let number = if lab.leader(1)? == 3 { 2 } else { 3 };
+    let (name, gone) = (format!("n{number}"), lab.id(number)?);
+    let filter = format!("name={name}");
+    lab.cut(number)?;
+    until_demoted(lab.node(1), &name)?;
+    let status = ["node", "ls", "-f", &filter, "--format", "{{.Status}}"];
+    until_shown(lab.node(1), &status, |status| status.contains("Down"))?;
+    lab.node(1).ok(&["node", "rm", &name])?;
 
-    lab.heal(3)?;
+    lab.heal(number)?;
 
     let refusals = |node: &Node, path: &str| {
         let log = node.log();
@@ -164,7 +172,7 @@ fn removed_manager_that_asks_again_and_again_is_on_record_once() -> Result<()> {
     };
     until("its votes are refused", || Ok((refusals(lab.node(1), "Raft/Vote") > 0).then_some(())))?;
     until("it was told that it is none", || {
-        Ok((lab.node(3).log().matches("this node was removed from the cluster").count() > 1).then_some(()))
+        Ok((lab.node(number).log().matches("this node was removed from the cluster").count() > 1).then_some(()))
     })?;
     ensure!(refusals(lab.node(1), "Raft/Vote") == 1 && refusals(lab.node(1), "Dispatcher/Session") <= 1);
     Ok(())
@@ -173,7 +181,7 @@ fn removed_manager_that_asks_again_and_again_is_on_record_once() -> Result<()> {
 #[test]
 fn survivor_of_a_lost_majority_goes_on_alone_when_it_is_told_to() -> Result<()> {
     let mut lab = Lab::cluster(3, 1)?;
-    lab.node(1).ok_with(&["secret", "create", "kept", "-"], b"x")?;
+    until_created(lab.node(1), "kept", b"x")?;
     create(lab.node(1), "app", "4", &["--secret", "kept"])?;
     let early = lab.node(1).refused(4, &["cluster", "init", "--force-new-cluster"], b"")?;
     ensure!(early.contains("a majority of the managers answers"), "{early}");
@@ -216,7 +224,7 @@ fn manager_cut_off_hears_of_everything_when_it_is_back() -> Result<()> {
     let other = if cut == 1 { 2 } else { 1 };
     lab.cut(cut)?;
 
-    lab.node(other).ok_with(&["secret", "create", "meanwhile", "-"], b"x")?;
+    until_created(lab.node(other), "meanwhile", b"x")?;
     let alone = lab.node(cut).refused(3, &["secret", "create", "alone", "-"], b"x")?;
 
     ensure!(alone.contains("managers"), "{alone}");
@@ -232,43 +240,44 @@ fn manager_cut_off_hears_of_everything_when_it_is_back() -> Result<()> {
 #[test]
 fn promoted_worker_keeps_the_cluster_alive_and_demoted_manager_holds_nothing() -> Result<()> {
     let mut lab = Lab::cluster(1, 2)?;
-    let all =
-        |lab: &Lab, asked: usize| lab.node(asked).ok(&["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"]);
     let promoted = lab.node(1).ok(&["node", "promote", "n2", "n3"])?;
     ensure!(promoted == "Node n2 promoted to a manager in the cluster.\nNode n3 promoted to a manager in the cluster.");
-    let wanted = "n1 Leader\nn2 Reachable\nn3 Reachable";
-    until_shown(lab.node(1), &["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"], |rows| rows == wanted)?;
+    let rows = ["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"];
+    until_shown(lab.node(1), &rows, |rows| whoever_leads(rows, "n1 Reachable\nn2 Reachable\nn3 Reachable"))?;
     ensure!(lab.node(1).ok(&["node", "promote", "n2"])? == "Node n2 is already a manager.");
     for promoted in [2, 3] {
         until_shown(lab.node(promoted), &["info", "--format", "{{.Cluster.LocalNodeState}}"], |state| {
             state == "active"
         })?;
     }
-    lab.node(2).ok_with(&["secret", "create", "kept", "-"], b"x")?;
+    until_created(lab.node(2), "kept", b"x")?;
 
     // The leader demotes itself, through another.
-    ensure!(lab.node(3).ok(&["node", "demote", "n1"])? == "Manager n1 demoted in the cluster.");
-    until("n1 is a worker", || Ok((!lab.node(1).data_dir().join("store").exists()).then_some(())))?;
-    let rows = until("somebody leads", || all(&lab, 3).map(|rows| rows.contains("Leader").then_some(rows)))?;
-    ensure!(rows.starts_with("n1 \n"), "{rows}");
-    let worker = lab.node(1).refused(1, &["secret", "ls"], b"")?;
+    let demoted = lab.leader(2)?;
+    let (second, third) = (1 + demoted % 3, 1 + (demoted + 1) % 3);
+    let name = format!("n{demoted}");
+    ensure!(lab.node(third).ok(&["node", "demote", &name])? == format!("Manager {name} demoted in the cluster."));
+    until("it is a worker", || Ok((!lab.node(demoted).data_dir().join("store").exists()).then_some(())))?;
+    until_shown(lab.node(third), &rows, |rows| {
+        rows.contains("Leader") && rows.lines().any(|row| row == format!("{name} "))
+    })?;
+    let worker = lab.node(demoted).refused(1, &["secret", "ls"], b"")?;
     ensure!(worker.contains("worker nodes can't"), "{worker}");
 
     // It is promoted again, and serves as a manager that was never anything else.
-    lab.node(2).ok(&["node", "promote", "n1"])?;
-    until_shown(lab.node(1), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "kept")?;
-    lab.node_mut(3).kill_daemon()?;
-    lab.node(1).ok_with(&["secret", "create", "more", "-"], b"x")?;
-    Ok(())
+    lab.node(second).ok(&["node", "promote", &name])?;
+    until_shown(lab.node(demoted), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "kept")?;
+    lab.node_mut(third).kill_daemon()?;
+    until_created(lab.node(demoted), "more", b"x")
 }
 
 #[test]
 fn one_of_two_managers_is_demoted_and_promoted_again_and_again() -> Result<()> {
     let lab = Lab::cluster(2, 0)?;
     for round in 0..5 {
-        lab.node(1).ok(&["node", "demote", "n2"])?;
+        until_demoted(lab.node(1), "n2")?;
         // The other one needs nobody from then on, and nothing that the demoted one had is missed.
-        lab.node(1).ok_with(&["secret", "create", &format!("s{round}"), "-"], b"x")?;
+        until_created(lab.node(1), &format!("s{round}"), b"x")?;
         until("n2 is a worker", || Ok((!lab.node(2).data_dir().join("store").exists()).then_some(())))?;
         lab.node(1).ok(&["node", "promote", "n2"])?;
         until_shown(lab.node(2), &["secret", "ls", "-q"], |ids| ids.lines().count() == round + 1)?;
@@ -280,12 +289,17 @@ fn one_of_two_managers_is_demoted_and_promoted_again_and_again() -> Result<()> {
 fn leader_of_two_leaves_or_is_demoted_and_the_other_needs_it_no_more() -> Result<()> {
     for command in [&["cluster", "leave", "--force"][..], &["node", "demote", "self"]] {
         let mut lab = Lab::cluster(2, 0)?;
-        ensure!(lab.leader(1)? == 1);
-        let gone = lab.node(1).sctl(command, b"")?;
-        ensure!(gone.status.success() && gone.stderr.is_empty(), "{command:?}: {gone:?}");
-        lab.node_mut(1).kill_daemon()?;
+        let leader = lab.leader(1)?;
+        let other = 3 - leader;
+        let gone = lab.node(leader).sctl(command, b"")?;
+        if gone.stderr.contains("its vote counts still") && gone.code() == 3 {
+            until_demoted(lab.node(other), &format!("n{leader}"))?; // as it says: the other one has been slow
+        } else {
+            ensure!(gone.status.success() && gone.stderr.is_empty(), "{command:?}: {gone:?}");
+        }
+        lab.node_mut(leader).kill_daemon()?;
 
-        lab.node(2).ok_with(&["secret", "create", "after", "-"], b"x").with_context(|| format!("{command:?}"))?;
+        until_created(lab.node(other), "after", b"x").with_context(|| format!("{command:?}"))?;
     }
     Ok(())
 }
@@ -304,9 +318,18 @@ fn calls_at_a_leader_that_is_demoted_are_answered_until_it_is_a_worker() -> Resu
         }
         written += 1;
     };
-    ensure!(demoting.wait()?.success());
-    // Its manager may end while a call is under way.
-    let reasons = ["this node is not a cluster manager", "is not known", "ended the connection"];
+    let demoted = demoting.wait()?;
+    ensure!(demoted.success() || demoted.code() == Some(3), "{demoted}");
+    // Its manager may end, or be replaced, while a call is under way.
+    let reasons = [
+        "this node is not a cluster manager",
+        "is not known",
+        "ended the connection",
+        "leads: repeat the command",
+        "no manager leads",
+        "no other one leads",
+        "is stopping",
+    ];
     ensure!(reasons.iter().any(|reason| last.stderr.contains(reason)), "after {written}: {last:?}");
     let names = lab.node(other).ok(&["secret", "ls", "-q"])?;
     ensure!(
@@ -348,12 +371,12 @@ fn managers_that_leave_take_their_votes_with_them() -> Result<()> {
         ensure!(warned.contains("participating as a manager"), "{warned}");
         ensure!(lab.node(leaving).ok(&["cluster", "leave", "--force"])? == "Node left the cluster.");
         // Those who stay need no vote of the one that left.
-        lab.node(1).ok_with(&["secret", "create", &format!("without-{leaving}"), "-"], b"x")?;
+        until_created(lab.node(1), &format!("without-{leaving}"), b"x")?;
         let state = lab.node(leaving).ok(&["info", "--format", "{{.Cluster.LocalNodeState}}"])?;
         ensure!(state == "inactive", "{state}");
     }
-    let rows = lab.node(1).ok(&["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])?;
-    ensure!(rows == "n1 Ready Leader\nn2 Down \nn3 Down ", "{rows}");
+    let rows = ["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"];
+    until_shown(lab.node(1), &rows, |rows| rows == "n1 Ready Leader\nn2 Down \nn3 Down ")?;
     lab.node(1).ok(&["node", "rm", "n2", "n3"])?;
     lab.join(2, "worker")
 }

@@ -9,7 +9,7 @@ use secretd_proto::v1;
 use secretd_proto::v1::admission_client::AdmissionClient;
 use secretd_proto::v1::control_client::ControlClient;
 use secretd_proto::v1::raft_client::RaftClient;
-use secretd_tests::lab::{Lab, until, until_shown};
+use secretd_tests::lab::{Lab, until, until_created, until_demoted, until_shown, whoever_leads};
 use secretd_tests::peer::rows_hold;
 use secretd_tests::stranger::{Stranger, code, in_network_of};
 use tonic::Status;
@@ -117,7 +117,7 @@ fn port_that_is_taken_keeps_a_manager_away_for_as_long_as_it_is_and_says_so() ->
     let other = ["cluster", "join", "--token", &token, "--listen-addr", "10.77.0.2:7378", lab.address(1)];
     lab.node(2).ok(&other)?;
     let nodes = ["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"];
-    until_shown(lab.node(1), &nodes, |rows| rows == "n1 Leader\nn2 Reachable")?;
+    until_shown(lab.node(1), &nodes, |rows| whoever_leads(rows, "n1 Reachable\nn2 Reachable"))?;
     free(&lab, 2, taken)?;
 
     // A worker has no use for the port until it is to be a manager.
@@ -129,12 +129,12 @@ fn port_that_is_taken_keeps_a_manager_away_for_as_long_as_it_is_and_says_so() ->
         info.contains("Cluster: pending") && info.to_lowercase().contains(":7377: address already in use"),
         "{info}"
     );
-    ensure!(lab.node(1).ok(&nodes)? == "n1 Leader\nn2 Reachable\nn3 Unknown", "{}", lab.node(1).ok(&nodes)?);
-    lab.node(2).ok_with(&["secret", "create", "meanwhile", "-"], b"x")?;
+    until_shown(lab.node(1), &nodes, |rows| whoever_leads(rows, "n1 Reachable\nn2 Reachable\nn3 Unknown"))?;
+    until_created(lab.node(2), "meanwhile", b"x")?;
 
     free(&lab, 3, taken)?;
 
-    until_shown(lab.node(1), &nodes, |rows| rows == "n1 Leader\nn2 Reachable\nn3 Reachable")?;
+    until_shown(lab.node(1), &nodes, |rows| whoever_leads(rows, "n1 Reachable\nn2 Reachable\nn3 Reachable"))?;
     until_shown(lab.node(3), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "meanwhile")?;
     let info = lab.node(3).ok(&["info"])?;
     ensure!(info.contains("Cluster: active") && !info.contains(" Error: "), "{info}");
@@ -146,8 +146,41 @@ fn port_that_is_taken_keeps_a_manager_away_for_as_long_as_it_is_and_says_so() ->
     ensure!(line.contains("cannot listen on ") && line.to_lowercase().contains("address already in use"), "{line}");
     free(&lab, 3, taken)?;
     lab.node_mut(3).start_daemon()?;
-    until_shown(lab.node(1), &nodes, |rows| rows == "n1 Leader\nn2 Reachable\nn3 Reachable")?;
+    until_shown(lab.node(1), &nodes, |rows| whoever_leads(rows, "n1 Reachable\nn2 Reachable\nn3 Reachable"))?;
     Ok(())
+}
+
+#[test]
+fn member_that_cannot_go_on_says_so_and_is_made_nothing_else() -> Result<()> {
+    let mut lab = Lab::start(2)?;
+    let printed = lab.node(1).ok(&["cluster", "init", "--autolock"])?;
+    let key = printed.split_whitespace().find(|word| word.starts_with("SCTLKEY-1-")).context("no unlock key")?;
+    lab.node(1).ok_with(&["secret", "create", "kept", "-"], b"x")?;
+    let kek = ["node", "inspect", "self", "--format", "{{.Description.Secrets.KEK}}"];
+    until_shown(lab.node(1), &kek, |kek| kek == "unlock-key")?;
+    lab.node(2).ok(&["cluster", "init"])?;
+    let elsewhere = lab.node(2).ok(&["cluster", "join-token", "-q", "worker"])?;
+    lab.node_mut(1).stop_daemon()?;
+    let taken = take_port(&lab, 1)?;
+    lab.node_mut(1).start_daemon()?;
+
+    let line = lab.node(1).refused(1, &["cluster", "unlock"], key.as_bytes())?;
+
+    let words = "this node is part of a cluster, and cannot go on in it: cannot listen on ";
+    ensure!(line.contains(words) && line.to_lowercase().contains("address already in use"), "{line}");
+    ensure!(state(&lab, 1)? == "error" && lab.node(1).ok(&["info"])?.contains(words));
+    let other = ["--listen-addr", "10.77.0.1:7378"];
+    refused(&lab, 1, 1, &["secret", "ls"], words)?;
+    refused(&lab, 1, 1, &[&["cluster", "init"], &other[..]].concat(), words)?;
+    let join = ["cluster", "join", "--token", &elsewhere, lab.address(2)];
+    refused(&lab, 1, 1, &[&join[..], &other].concat(), words)?;
+    ensure!(lab.node(1).refused(1, &["cluster", "unlock"], key.as_bytes())?.contains(words));
+
+    free(&lab, 1, taken)?;
+    lab.node_mut(1).stop_daemon()?;
+    lab.node_mut(1).start_daemon()?;
+    lab.node(1).ok_with(&["cluster", "unlock"], key.as_bytes())?;
+    until_shown(lab.node(1), &["secret", "ls", "--format", "{{.Name}}"], |names| names == "kept").map(drop)
 }
 
 #[test]
@@ -189,9 +222,9 @@ fn workers_token_makes_no_manager() -> Result<()> {
 /// Is admitted with a token as a manager would be, and makes with that certificate the calls that are for managers: what
 /// came of each.
 async fn ask_as_manager(token: &str, manager: &str) -> Result<Vec<(&'static str, Result<(), Status>)>> {
-    let Stranger { manager: is_manager, key, channel, .. } = Stranger::join(token, manager, "n3").await?;
+    let Stranger { manager: is_manager, credentials, channel, .. } = Stranger::join(token, manager, "n3").await?;
     ensure!(!is_manager, "it was admitted as a manager");
-    let again = v1::RenewRequest { request: key.request()? };
+    let again = v1::RenewRequest { request: credentials.key.request()? };
     let renewed = AdmissionClient::new(channel.clone()).renew(again).await?.into_inner();
     ensure!(!renewed.manager, "it is a manager after it has its certificate renewed");
 
@@ -217,9 +250,10 @@ fn certificate_of_a_removed_manager_counts_for_nothing_though_nobody_leads() -> 
     }
     let token = lab.token("manager")?;
     let address = lab.address(1);
-    let (leader, asked) = (lab.leader(1)?, if lab.leader(1)? == 1 { 2 } else { 1 });
+    let leader = lab.leader(1)?;
+    let asked = if leader == 1 { 2 } else { 1 };
     let kept = in_network_of(&lab, 4, async || Stranger::join(&token, address, "n4").await)?;
-    lab.node(1).ok(&["node", "demote", &kept.id])?;
+    until_demoted(lab.node(1), &kept.id)?;
     lab.node(1).ok(&["node", "rm", "--force", &kept.id])?;
     until_shown(lab.node(asked), &["--stale", "node", "ls", "-q"], |ids| ids.lines().count() == 3)?;
     let lost: Vec<usize> = (1..=3).filter(|number| *number != asked).collect();
@@ -231,7 +265,7 @@ fn certificate_of_a_removed_manager_counts_for_nothing_though_nobody_leads() -> 
 
     let there = lab.address(asked);
     let refusals = in_network_of(&lab, 4, async || {
-        let mut raft = RaftClient::new(kept.connect(there).await?);
+        let mut raft = RaftClient::new(kept.badge()?.connect(there).await?);
         Ok([
             raft.append(v1::AppendRequest::default()).await.map(drop),
             raft.vote(v1::VoteRequest::default()).await.map(drop),
@@ -338,21 +372,21 @@ fn nodes_are_changed_only_in_ways_that_exist() -> Result<()> {
 #[test]
 fn certificates_are_renewed_before_they_expire_and_after() -> Result<()> {
     let mut lab = Lab::start(3)?;
-    lab.node(1).ok(&["cluster", "init", "--cert-expiry", "10s"])?;
+    lab.node(1).ok(&["cluster", "init", "--cert-expiry", "20s"])?;
     lab.join(2, "manager")?;
     lab.join(3, "worker")?;
     let renewals = |lab: &Lab, number: usize| lab.node(number).log().matches("has a new certificate").count();
     for number in 1..=3 {
         until("two renewals", || Ok((renewals(&lab, number) >= 2).then_some(())))?;
     }
-    lab.node(2).ok_with(&["secret", "create", "key", "-"], b"x")?;
+    until_created(lab.node(2), "key", b"x")?;
 
     // All of them are off until every certificate has expired.
     for number in 1..=3 {
         lab.node_mut(number).stop_daemon()?;
     }
     let off = std::time::Instant::now();
-    until("they expire", || Ok((off.elapsed().as_secs() > 10).then_some(())))?;
+    until("they expire", || Ok((off.elapsed().as_secs() > 20).then_some(())))?;
     for number in [3, 2, 1] {
         lab.node_mut(number).start_daemon()?;
     }

@@ -4,6 +4,7 @@ use std::io::{BufRead, Write};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use secretd_tests::lab::until_shown;
 use secretd_tests::node::Node;
 
 const SERVER: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
@@ -185,12 +186,16 @@ fn container_is_asked_by_its_signal_and_killed_after_its_grace() -> Result<()> {
     let file = node.path("variables");
     std::fs::write(&file, "FROM_FILE=file\nBOTH=file\n")?;
     let (file, bind) = (file.to_string_lossy(), format!("type=bind,source={},target=/host", node.path("").display()));
-    let asked = "trap 'echo asked $FROM_FILE $BOTH > /host/asked; exit 0' USR1; while :; do sleep 1 & wait $!; done";
+    let asked = "trap 'echo asked $FROM_FILE $BOTH > /host/asked; exit 0' USR1; echo waits; while :; do sleep 1 & wait $!; done";
     let flags = ["--name", "asked", "--env-file", &file, "-e", "BOTH=flag", "--stop-signal", "USR1", "--mount", &bind];
     node.create_service(&[&flags[..], &["busybox:1", "sh", "-c", asked]].concat())?;
-    let stubborn = "trap '' TERM; while :; do sleep 1; done";
+    let stubborn = "trap '' TERM; echo waits; while :; do sleep 1; done";
     let flags = ["--name", "stubborn", "--stop-grace-period", "300ms"];
     node.create_service(&[&flags[..], &["busybox:1", "sh", "-c", stubborn]].concat())?;
+    for name in ["asked", "stubborn"] {
+        // A task runs a moment before its program has set a trap.
+        until_shown(&node, &["service", "logs", "--raw", name], |logs| logs == "waits")?;
+    }
 
     node.ok(&["service", "scale", "asked=0", "stubborn=0"])?;
 
@@ -325,12 +330,17 @@ fn network_is_loopback_alone_unless_it_is_the_hosts() -> Result<()> {
 
     let own = node.sctl(&["exec", "app.1", "nc", "-w", "1", "127.0.0.1", &port], b"")?;
     ensure!(own.code() == 1, "the host's loopback is reachable: {own:?}");
-    node.ok(&["exec", "app.1", "sh", "-c", "echo hi | nc -l -p 9 & until echo | nc -w 1 127.0.0.1 9; do :; done"])?;
+    let own = "while :; do echo hi | nc -l -p 9; done >/dev/null 2>&1 &
+        for i in $(seq 300); do echo | nc -w 1 127.0.0.1 9 && exit 0; sleep 0.1; done; exit 1";
+    node.ok(&["exec", "app.1", "sh", "-c", own])?;
     node.create_service(&["--name", "host", "--network", "host", "busybox:1", "sleep", "1000"])?;
     std::thread::scope(|scope| {
         let accept = scope.spawn(|| listener.accept().map(drop));
-        node.ok(&["exec", "host.1", "nc", "-w", "20", "127.0.0.1", &port])?;
+        let called = node.ok(&["exec", "host.1", "nc", "-w", "20", "127.0.0.1", &port]);
+        if called.is_err() {
+            std::net::TcpStream::connect(listener.local_addr()?)?; // nobody else calls, and it would wait for ever
+        }
         accept.join().map_err(|_| anyhow::anyhow!("the listener panicked"))??;
-        Ok(())
+        called.map(drop)
     })
 }

@@ -1,6 +1,7 @@
 //! `service create` and `service update` end when the service is as it is wanted and has stayed so, or say why not.
 
 use anyhow::{Result, ensure};
+use secretd_tests::lab::until;
 use secretd_tests::node::Node;
 
 fn app(node: &Node, flags: &[&str]) -> Result<()> {
@@ -85,10 +86,7 @@ fn refused_task_is_tried_again_when_its_delay_is_over_and_not_before() -> Result
     let node = Node::cluster()?;
     node.ok(&["service", "create", "--detach", "--restart-delay", "1h", "--name", "app", "nosuch:1"])?;
     let states = || node.ok(&["service", "ps", "--format", "{{.CurrentState}}", "app"]);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while states()?.matches("Rejected").count() < 2 {
-        ensure!(std::time::Instant::now() < deadline, "{}", states()?);
-    }
+    until("it is refused twice", || Ok((states()?.matches("Rejected").count() >= 2).then_some(())))?;
 
     // Meanwhile another service comes up, which takes many times as long as a refusal.
     node.create_service(&["--name", "other", "--replicas", "5", "busybox:1", "sleep", "1000"])?;

@@ -1,8 +1,7 @@
 //! A node without FUSE: secrets are files of a memory file system, and the node says what that means.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
+use secretd_tests::lab::{until, until_shown};
 use secretd_tests::node::Node;
 
 /// Gives the sandbox a /dev that has what containers need, and no fuse.
@@ -52,8 +51,7 @@ fn secrets_are_delivered_and_rotated_without_fuse() -> Result<()> {
     ensure!(write.code() != 0 && write.stderr.contains("Read-only"), "{write:?}");
 
     node.ok_with(&["secret", "update", "pw", "-"], b"two")?;
-    ensure!(node.ok(&["exec", "app.1", "cat", "/run/secrets/pw"])? == "two");
-    Ok(())
+    until_shown(&node, &["exec", "app.1", "cat", "/run/secrets/pw"], |read| read == "two").map(drop)
 }
 
 #[test]
@@ -84,9 +82,6 @@ fn secrets_of_a_node_without_fuse_outlive_secretd_and_not_their_task() -> Result
 
     ensure!(node.ok(&["exec", "app.1", "cat", "/run/secrets/pw"])? == "kept in memory");
     node.ok(&["service", "rm", "app"])?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !node.shims().is_empty() {
-        ensure!(Instant::now() < deadline, "the memory file system is as old as its shim, which goes on");
-    }
-    Ok(())
+    // The memory file system is as old as its shim.
+    until("the shim ends", || Ok(node.shims().is_empty().then_some(())))
 }

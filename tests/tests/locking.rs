@@ -19,6 +19,11 @@ fn restart(node: &mut Node) -> Result<()> {
     node.start_daemon()
 }
 
+/// How often the node's data key was wrapped anew.
+fn wrapped(node: &Node) -> usize {
+    node.log().matches("the node's data key is wrapped anew").count()
+}
+
 /// The last word of what was printed that begins as an unlock key does.
 fn key_in(text: &str) -> String {
     text.split_whitespace().find(|word| word.starts_with("SCTLKEY-1-")).unwrap_or_default().to_owned()
@@ -112,8 +117,10 @@ fn unlock_key_is_rotated_while_managers_serve_and_while_one_is_away() -> Result<
         until_kek(lab.node(number), "unlock-key true")?;
     }
     lab.node_mut(3).stop_daemon()?;
+    let so_far = wrapped(lab.node(1));
     let second = key_in(&lab.node(2).ok(&["cluster", "unlock-key", "--rotate"])?);
     ensure!(first != second && !second.is_empty());
+    until("n1 has the new key", || Ok((wrapped(lab.node(1)) > so_far).then_some(())))?;
     restart(lab.node_mut(1))?;
 
     let old = lab.node(1).refused(1, &["cluster", "unlock"], first.as_bytes())?;
@@ -123,9 +130,7 @@ fn unlock_key_is_rotated_while_managers_serve_and_while_one_is_away() -> Result<
     lab.node_mut(3).start_daemon()?;
     lab.node(3).ok_with(&["cluster", "unlock"], first.as_bytes())?;
     until_shown(lab.node(3), &["node", "ls", "--format", "{{.Status}}"], |all| all == "Ready\nReady\nReady")?;
-    until("it is wrapped by the new key", || {
-        Ok((lab.node(3).log().matches("the node's data key is wrapped anew").count() >= 2).then_some(()))
-    })?;
+    until("it is wrapped by the new key", || Ok((wrapped(lab.node(3)) >= 2).then_some(())))?;
     restart(lab.node_mut(3))?;
     lab.node(3).ok_with(&["cluster", "unlock"], second.as_bytes())?;
 

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use secretd_tests::lab::until_shown;
 use secretd_tests::node::Node;
 use secretd_tests::rootfs;
 use serde_json::Value;
@@ -50,7 +51,7 @@ fn secret_reaches_the_container_and_a_new_version_reaches_it_live() -> Result<()
     let before = node.ok(&["service", "ps", "-q", "app"])?;
     node.ok_with(&["secret", "update", "psql-pw", "-"], b"new\n")?;
     for task in ["app.1", "app.2"] {
-        ensure!(node.ok(&["exec", task, "cat", "/run/secrets/psql-pw"])? == "new");
+        until_shown(&node, &["exec", task, "cat", "/run/secrets/psql-pw"], |read| read == "new")?;
     }
     ensure!(node.ok(&["service", "ps", "-q", "app"])? == before, "a rotation must replace no task");
 
@@ -134,13 +135,13 @@ fn targets_are_names_paths_and_absolute_paths_and_all_are_live() -> Result<()> {
         "sleep",
         "1000",
     ])?;
-    let read = || node.ok(&["exec", "app.1", "sh", "-c", "cat /run/secrets/s /run/secrets/db/pw /etc/app/pw"]);
-    ensure!(read()? == "oneoneone");
+    let read = ["exec", "app.1", "sh", "-c", "cat /run/secrets/s /run/secrets/db/pw /etc/app/pw"];
+    ensure!(node.ok(&read)? == "oneoneone");
     ensure!(node.ok(&["exec", "app.1", "stat", "-c", "%a %g", "/etc/app/pw"])? == "440 1000");
 
     node.ok_with(&["secret", "update", "s", "-"], b"two")?;
 
-    ensure!(read()? == "twotwotwo");
+    until_shown(&node, &read, |read| read == "twotwotwo")?;
     let write = node.sctl(&["exec", "app.1", "sh", "-c", "echo x > /etc/app/pw || echo x > /run/secrets/new"], b"")?;
     ensure!(write.code() == 1 && write.stderr.matches("Read-only file system").count() == 2, "{write:?}");
     Ok(())
@@ -166,10 +167,10 @@ fn absolute_targets_may_lie_below_mounts_of_the_container() -> Result<()> {
         "1000",
     ])?;
 
-    ensure!(node.ok(&["exec", "app.1", "cat", "/data/deep/key", "/etc/app/key"])? == "oneone");
+    let read = ["exec", "app.1", "cat", "/data/deep/key", "/etc/app/key"];
+    ensure!(node.ok(&read)? == "oneone");
     node.ok_with(&["secret", "update", "key", "-"], b"two")?;
-    ensure!(node.ok(&["exec", "app.1", "cat", "/data/deep/key", "/etc/app/key"])? == "twotwo");
-    Ok(())
+    until_shown(&node, &read, |read| read == "twotwo").map(drop)
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use secretd_tests::lab::until_shown;
 use secretd_tests::node::Node;
 
 /// Random enough to be nowhere by chance, and never in one piece in this binary's own memory of constants.
@@ -73,7 +74,7 @@ fn disk_has_neither_values_nor_names() -> Result<()> {
     let second = canary("second");
     node.ok_with(&["secret", "update", &name, "-"], second.as_bytes())?;
     let task = format!("{service}.1");
-    ensure!(node.ok(&["exec", &task, "cat", &format!("/run/secrets/{name}")])? == second);
+    until_shown(&node, &["exec", &task, "cat", &format!("/run/secrets/{name}")], |read| read == second)?;
     node.kill_daemon()?;
 
     let mut files = Vec::new();

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use secretd_tests::node::Node;
 use secretd_tests::oci::{layout, nothing_left, run, skopeo};
 
@@ -22,6 +22,16 @@ impl Registry {
 
     /// `http` are further lines of the configuration's section on HTTP.
     fn start_on(directory: &Path, login: Option<(&str, &str)>, http: &str) -> Result<Self> {
+        for _ in 0..10 {
+            if let Some(registry) = Self::start_once(directory, login, http)? {
+                return Ok(registry);
+            }
+        }
+        bail!("every port that was free is taken")
+    }
+
+    /// Nothing where somebody else has taken the port that was free.
+    fn start_once(directory: &Path, login: Option<(&str, &str)>, http: &str) -> Result<Option<Self>> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let storage = directory.join("registry");
@@ -44,10 +54,20 @@ impl Registry {
             .stderr(Stdio::piped())
             .spawn()
             .context("docker-registry")?;
-        let mut log = BufReader::new(process.stderr.take().context("stderr")?).lines();
-        while !log.next().context("the registry has ended")??.contains("listening on") {}
+        let log = process.stderr.take().context("stderr")?;
+        let this = Self { process, address };
+        let mut log = BufReader::new(log).lines();
+        loop {
+            let line = log.next().context("the registry has ended")??;
+            if line.contains("address already in use") {
+                return Ok(None);
+            }
+            if line.contains("listening on") {
+                break;
+            }
+        }
         std::thread::Builder::new().name("registry log".to_owned()).spawn(move || log.for_each(drop))?;
-        Ok(Self { process, address })
+        Ok(Some(this))
     }
 }
 

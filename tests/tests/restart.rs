@@ -1,9 +1,8 @@
 //! What a restart of secretd or of secret-fs changes in a container: nothing.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
-use secretd_tests::lab::until_shown;
+use secretd_tests::campaign::pause;
+use secretd_tests::lab::{until, until_shown};
 use secretd_tests::node::Node;
 
 fn cluster() -> Result<Node> {
@@ -73,20 +72,12 @@ fn stop_of_a_node_without_containers_leaves_nothing_behind() -> Result<()> {
     let groups = node.control_groups();
     ensure!(groups.len() > 1, "{groups:?}");
     node.ok(&["service", "rm", "app"])?;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while node.control_groups().len() > groups.len() / 2 {
-        ensure!(Instant::now() < deadline, "{:?}", node.control_groups());
-        std::thread::yield_now();
-    }
+    until("the container's groups are gone", || Ok((node.control_groups().len() <= groups.len() / 2).then_some(())))?;
 
     node.stop_daemon()?;
 
     ensure!(node.control_groups().is_empty(), "{:?}", node.control_groups());
-    while !node.processes("secret-fs").is_empty() {
-        ensure!(Instant::now() < deadline, "secret-fs goes on");
-        std::thread::yield_now();
-    }
-    Ok(())
+    until("secret-fs has ended", || Ok(node.processes("secret-fs").is_empty().then_some(())))
 }
 
 #[test]
@@ -96,9 +87,9 @@ fn killed_secret_fs_is_back_and_new_opens_work() -> Result<()> {
     let pid = *node.processes("secret-fs").first().context("secret-fs")?;
 
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).context("pid")?, rustix::process::Signal::KILL)?;
-    let script = "until [ \"$(cat /run/secrets/s 2>/dev/null)\" = one ]; do :; done";
+    let script = "until [ \"$(cat /run/secrets/s 2>/dev/null)\" = one ]; do sleep 0.05; done";
     for task in ["app.1", "app.2", "app.3"] {
-        node.ok(&["exec", task, "timeout", "20", "sh", "-c", script])?;
+        node.ok(&["exec", task, "timeout", "60", "sh", "-c", script])?;
     }
 
     ensure!(node.processes("secret-fs") != [pid], "secret-fs was not killed");
@@ -128,20 +119,19 @@ fn acknowledged_secrets_survive_kill_9_at_any_instant() -> Result<()> {
                 }
                 written
             });
-            while std::fs::metadata(base.data_dir().join("store")).is_err() {
-                std::hint::spin_loop();
-            }
             // Some writes in, at an instant that differs from round to round.
             while base.ok(&["secret", "ls", "-q"]).map_or(0, |list| list.lines().count())
                 < acknowledged.len() + 3 + round
             {
-                std::thread::yield_now();
+                ensure!(!handle.is_finished(), "a write was refused\n{}", base.log());
+                pause();
             }
             for pid in base.processes("secretd") {
-                rustix::process::kill_process(
-                    rustix::process::Pid::from_raw(pid).context("pid")?,
-                    rustix::process::Signal::KILL,
-                )?;
+                let pid = rustix::process::Pid::from_raw(pid).context("pid")?;
+                match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+                    Ok(()) | Err(rustix::io::Errno::SRCH) => {} // it may have ended by itself
+                    Err(error) => return Err(error.into()),
+                }
             }
             handle.join().map_err(|_| anyhow::anyhow!("the writer panicked"))
         })?;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use secretd_tests::lab::until;
 use secretd_tests::node::Node;
 
 /// A node with an image that has the probe, and a service that will not end when it is asked to.
@@ -82,11 +83,9 @@ fn secret_removed_by_force_is_gone_from_open_files_at_once() -> Result<()> {
     node.ok(&["secret", "rm", "--force", "leaked"])?;
 
     // The command returns when the cluster has it; the node hears of it within moments, and no read is answered after.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    while leaked.read()? != "error 13" {
-        ensure!(std::time::Instant::now() < deadline, "the open file is still readable");
-    }
-    ensure!(absolute.read()? == "error 13");
+    until("the open files are not readable", || {
+        Ok((leaked.read()? == "error 13" && absolute.read()? == "error 13").then_some(()))
+    })?;
     ensure!(kept.read()? == "read value of kept", "what was not removed stays");
     ensure!(kept_absolute.read()? == "read value of kept");
     ensure!(node.processes("sleep").contains(&pid), "the container itself goes on");

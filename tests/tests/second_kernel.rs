@@ -25,7 +25,9 @@ step read;     sctl exec app.1 cat /run/secrets/psql-pw
 step group;    sctl exec app.1 cat /proc/self/cgroup
 step limits;   cd /sys/fs/cgroup/secretd/*/; echo $(cat memory.max pids.max cpu.max); cd /
 step device;   sctl exec app.1 sh -c 'mknod /tmp/kmsg c 1 11 && head -c 1 /tmp/kmsg' 2>&1
-step rotate;   echo new | sctl secret update psql-pw - >/dev/null; sctl exec app.1 cat /run/secrets/psql-pw
+step rotate;   echo new | sctl secret update psql-pw - >/dev/null
+for i in $(seq 100); do [ "$(sctl exec app.1 cat /run/secrets/psql-pw)" = new ] && break; done
+sctl exec app.1 cat /run/secrets/psql-pw
 step forks;    sctl exec app.1 sh -c 'for i in $(seq 40); do sleep 100 & done' 2>&1
 step crowded;  sctl exec app.1 true 2>&1
 step memory

@@ -1,8 +1,7 @@
 //! Named volumes by hand: made, listed, kept while they are used, removed.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Result, ensure};
+use secretd_tests::lab::{until, until_shown};
 use secretd_tests::node::Node;
 
 #[test]
@@ -24,10 +23,7 @@ fn volume_is_kept_while_a_container_uses_it_and_then_removed() -> Result<()> {
     ensure!(node.in_sandbox(&format!("cat {path}/file"))?.stdout == "kept\n");
 
     node.ok(&["service", "scale", "app=0"])?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while list("dangling=true")?.lines().count() < 2 {
-        ensure!(Instant::now() < deadline, "{}", list("dangling=false")?);
-    }
+    until("nothing uses them", || Ok((list("dangling=true")?.lines().count() >= 2).then_some(())))?;
     ensure!(node.ok(&["volume", "rm", "data", "new"])? == "data\nnew");
 
     ensure!(node.ok(&["volume", "ls", "-q"])?.is_empty());
@@ -43,10 +39,7 @@ fn volumes_without_a_name_go_with_their_task_and_wrong_ones_are_refused() -> Res
     ensure!(node.ok(&["volume", "ls", "-q"])?.lines().count() == 1);
 
     node.ok(&["service", "scale", "app=0"])?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !node.ok(&["volume", "ls", "-q"])?.is_empty() {
-        ensure!(Instant::now() < deadline, "the volume outlives its task");
-    }
+    until_shown(&node, &["volume", "ls", "-q"], str::is_empty)?;
 
     node.refused(1, &["volume", "create", "../etc"], b"")?;
     node.refused(1, &["volume", "ls", "--filter", "colour=red"], b"")?;

@@ -53,6 +53,7 @@ fn object(info: &GetInfoResponse, images: usize) -> Value {
             "Services": info.services,
             "Secrets": info.secrets,
             "TasksRunning": info.tasks_running,
+            "Stale": info.stale,
             "NodeAddr": info.address,
             "RemoteManagers": info.manager_addresses,
             "Cluster": { "ID": info.cluster_id, "Spec": info.spec.as_ref().map(settings) },
@@ -104,6 +105,11 @@ fn plain(info: &GetInfoResponse, images: usize) -> String {
                 format!(" CA Expiry Duration: {}", duration::show(spec.cert_expiry.as_ref())),
                 format!(" Autolock Managers: {}", spec.autolock),
             ]);
+            if info.stale {
+                lines.push(
+                    " Stale: no leader has confirmed these numbers and settings: they may be out of date".to_owned(),
+                );
+            }
         }
         lines.push(format!(" Node Address: {}", info.address));
         lines.push(format!(" Manager Addresses: {}", info.manager_addresses.join(", ")));

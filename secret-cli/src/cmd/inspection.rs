@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Context;
 use super::outcomes::Outcomes;
 use crate::failure::Failure;
-use crate::format::Format;
+use crate::format::{Format, harmless};
 use crate::output;
 
 /// `-f` of the commands that have it in Docker too.
@@ -66,17 +66,17 @@ fn write(out: &mut String, value: &Value, depth: usize) {
             Value::Array(items) if items.is_empty() => {}
             Value::String(text) if text.is_empty() => {}
             Value::Object(_) => {
-                out.push_str(&format!("{indent}{key}:\n"));
+                out.push_str(&format!("{indent}{}:\n", in_line(key)));
                 write(out, value, depth + 2);
             }
             Value::Array(items) => {
-                out.push_str(&format!("{indent}{key}:\n"));
+                out.push_str(&format!("{indent}{}:\n", in_line(key)));
                 for item in items {
                     out.push_str(&format!("{indent}  - {}\n", inline(item)));
                 }
             }
             Value::String(_) | Value::Bool(_) | Value::Number(_) => {
-                out.push_str(&format!("{indent}{key}: {}\n", inline(value)))
+                out.push_str(&format!("{indent}{}: {}\n", in_line(key), inline(value)))
             }
         }
     }
@@ -84,15 +84,20 @@ fn write(out: &mut String, value: &Value, depth: usize) {
 
 fn inline(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => in_line(text),
         Value::Object(map) => map
             .iter()
             .filter(|(_, value)| !value.is_null() && value.as_str() != Some(""))
-            .map(|(key, value)| format!("{key}={}", inline(value)))
+            .map(|(key, value)| format!("{}={}", in_line(key), inline(value)))
             .collect::<Vec<_>>()
             .join(" "),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
     }
+}
+
+/// What an operator, or a node, has said, as it may stand in a line.
+fn in_line(text: &str) -> String {
+    harmless(text).replace('\n', " ")
 }
 
 #[cfg(test)]
@@ -105,7 +110,7 @@ mod tests {
     fn pretty_has_no_empty_fields() {
         let object = json!({
             "ID": "x", "Spec": { "Name": "app", "Labels": {} , "Args": ["a", "b"], "Mounts": [{ "Target": "/x", "Source": "" }] },
-            "None": null, "N": 3
+            "None": null, "N": 3, "Labels": { "a\u{1b}[2J": "b\nID: y" }
         });
         expect_test::expect![[r#"
             ID: x
@@ -117,6 +122,8 @@ mod tests {
               Mounts:
                 - Target=/x
             N: 3
+            Labels:
+              a�[2J: b ID: y
         "#]]
         .assert_eq(&pretty(&object));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-const UNITS: [(&str, u64); 7] = [
+const UNITS: [(&str, u128); 7] = [
     ("ns", 1),
     ("us", 1_000),
     ("\u{b5}s", 1_000),
@@ -21,6 +21,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         return Err("a duration cannot be negative".to_owned());
     }
     let nanos = nanos(text).ok_or("a duration has numbers with units out of ns, us, ms, s, m and h, such as 1m30s")?;
+    let nanos = u64::try_from(nanos).map_err(|_| "a duration is 5124095h at most".to_owned())?;
     Ok(Duration::from_nanos(nanos))
 }
 
@@ -36,8 +37,8 @@ pub(crate) fn show(duration: Option<&prost_types::Duration>) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-fn nanos(mut text: &str) -> Option<u64> {
-    let mut total: u64 = 0;
+fn nanos(mut text: &str) -> Option<u128> {
+    let mut total: u128 = 0;
     if text.is_empty() {
         return None;
     }
@@ -51,21 +52,24 @@ fn nanos(mut text: &str) -> Option<u64> {
         if whole.is_empty() && fraction.is_empty() {
             return None;
         }
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        total = total.checked_add(whole.checked_mul(*scale)?)?.checked_add(part(fraction, *scale)?)?;
+        let whole = match whole {
+            "" => 0,
+            digits => digits.parse().unwrap_or(u128::MAX), // there is nothing but digits
+        };
+        total = total.saturating_add(whole.saturating_mul(*scale)).saturating_add(part(fraction, *scale)?);
         text = rest;
     }
     Some(total)
 }
 
 /// The fraction of a unit, in nanoseconds.
-fn part(fraction: &str, scale: u64) -> Option<u64> {
+fn part(fraction: &str, scale: u128) -> Option<u128> {
     if fraction.is_empty() {
         return Some(0);
     }
     let digits = fraction.get(..fraction.len().min(12))?;
-    let value = u128::from(digits.parse::<u64>().ok()?) * u128::from(scale);
-    u64::try_from(value / 10_u128.checked_pow(u32::try_from(digits.len()).ok()?)?).ok()
+    let value = u128::from(digits.parse::<u64>().ok()?) * scale;
+    value.checked_div(10_u128.checked_pow(u32::try_from(digits.len()).ok()?)?)
 }
 
 #[cfg(test)]
@@ -99,6 +103,10 @@ mod tests {
                 continue;
             };
             assert_eq!(parse(&show(Some(&duration))).unwrap(), parse(text).unwrap(), "{text}");
+        }
+        assert_eq!(parse("5124095h").unwrap(), Duration::from_hours(5_124_095));
+        for long in ["5124096h", "99999999999999h", &format!("{}s", "9".repeat(50))] {
+            assert_eq!(parse(long).unwrap_err(), "a duration is 5124095h at most", "{long}");
         }
     }
 }

@@ -85,7 +85,7 @@ pub(crate) type Running = Arc<Mutex<JoinSet<()>>>;
 impl Sessions {
     /// One session after another, for ever.
     pub(crate) async fn run(&mut self) -> Infallible {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::default();
         let mut leader: Option<String> = None;
         let seen = Seen::recall(Arc::clone(&self.managers));
         loop {
@@ -119,13 +119,11 @@ impl Sessions {
                 continue;
             }
             leader = None;
-            pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause };
             // A node with a manager of its own need not ask who leads again and again. Both are cancel-safe.
             tokio::select! {
-                () = tokio::time::sleep(jittered(pause)) => {}
+                () = tokio::time::sleep(jittered(pauses.after(began.elapsed()))) => {}
                 () = self.managers.led_anew() => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -156,7 +154,7 @@ impl Sessions {
         let heartbeat = duration_from_wire("heartbeat", first.heartbeat, Duration::from_secs(5))?;
         let request = v1::AssignmentsRequest { session_id: id.clone() };
         let assignments = soon(client.assignments(request)).await?.into_inner();
-        tracing::info!(session = %id, "connected to a manager");
+        tracing::info!("connected to a manager");
         self.connected.send_replace(true);
         self.current = Some((client.clone(), id.clone()));
 
@@ -324,9 +322,45 @@ impl SessionError {
     }
 }
 
+/// How long to wait between sessions: twice as long each time, and from the beginning after one that has lasted.
+#[derive(Debug, Default)]
+struct Pauses {
+    last: Option<Duration>,
+}
+
+impl Pauses {
+    /// After a session that has lasted so long.
+    fn after(&mut self, lasted: Duration) -> Duration {
+        let last = self.last.filter(|_| lasted <= LONGEST_PAUSE);
+        let next = last.map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
+        *self.last.insert(next)
+    }
+}
+
 /// Between a half and the whole of the pause.
 fn jittered(pause: Duration) -> Duration {
     let random = secretd_proto::id::WorkId::random();
     let share = f64::from(random.as_bytes().first().copied().unwrap_or_default()) / 512.0;
     pause.mul_f64(0.5 + share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_begin_anew_after_a_session_that_lasted() {
+        let mut pauses = Pauses::default();
+        let in_vain: Vec<u128> = (0..8).map(|_| pauses.after(Duration::ZERO).as_millis()).collect();
+        assert_eq!(in_vain, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(pauses.after(Duration::from_mins(1)), FIRST_PAUSE);
+        assert_eq!(pauses.after(Duration::from_millis(1)), FIRST_PAUSE * 2);
+    }
+
+    #[test]
+    fn agents_do_not_come_back_at_once() {
+        let pauses: std::collections::BTreeSet<Duration> = (0..100).map(|_| jittered(LONGEST_PAUSE)).collect();
+        assert!(pauses.iter().all(|pause| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(pause)), "{pauses:?}");
+        assert!(pauses.len() > 10, "{pauses:?}");
+    }
 }

@@ -12,14 +12,14 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use secretd_core::time::Timestamp;
 use secretd_proto::id::ClusterId;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::identity::{BACKDATED, Identity, NodeRole, Subject, Validity, parse};
 use crate::tls::{MANAGER_NAME, WORKER_NAME};
 use crate::token::RootDigest;
 
 /// How long a root certificate counts.
-const ROOT_VALIDITY: Duration = Duration::from_hours(24 * 365 * 20);
+pub const ROOT_VALIDITY: Duration = Duration::from_hours(24 * 365 * 20);
 
 /// Why a certificate was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,12 @@ pub enum IssueError {
 pub struct Authority {
     certificate: CertificateDer<'static>,
     key: KeyPair,
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 impl fmt::Debug for Authority {
@@ -89,6 +95,15 @@ impl Authority {
         RootDigest::of(&self.certificate)
     }
 
+    /// Until when the root certificate counts.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn expires_at(&self) -> Result<Timestamp, IssueError> {
+        let own = Validity::of(&self.certificate).map_err(|error| IssueError::Authority(error.to_string()))?;
+        Ok(own.not_after)
+    }
+
     /// The key, to be sealed and kept: PKCS #8.
     pub fn expose_key(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.key.serialize_der())
@@ -107,11 +122,11 @@ impl Authority {
     ) -> Result<CertificateDer<'static>, IssueError> {
         let request = CertificateSigningRequestDer::from(request);
         let request = CertificateSigningRequestParams::from_der(&request).map_err(|_| IssueError::Request)?;
-        let own = Validity::of(&self.certificate).map_err(|error| IssueError::Authority(error.to_string()))?;
-        if own.is_expired(now) {
+        let root_until = self.expires_at()?;
+        if root_until < now {
             return Err(IssueError::RootExpired);
         }
-        let until = after(now, validity).min(own.not_after);
+        let until = after(now, validity).min(root_until);
         let params = subject_params(subject, until, now)?;
         let issued = params.signed_by(&request.public_key, &self.issuer()?).map_err(unusable)?;
         Ok(issued.der().clone())

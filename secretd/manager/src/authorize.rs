@@ -53,7 +53,7 @@ pub(crate) fn authorize(
         counts(caller, view, (service, method) == ("Admission", "Renew"))?;
     }
     match (service, caller) {
-        ("Admission", Caller::Anonymous) if method == "Admit" => Ok(()),
+        ("Admission", Caller::Anonymous { .. }) if method == "Admit" => Ok(()),
         ("Admission", Caller::Node { .. }) if method == "Renew" => is_member(caller, view),
         ("Control", Caller::Local { .. } | Caller::Operator { role: OperatorRole::Admin, .. }) => Ok(()),
         ("Control", Caller::Operator { role: OperatorRole::Viewer, .. }) if METADATA.contains(&method) => Ok(()),
@@ -76,7 +76,7 @@ pub(crate) fn counts(caller: &Caller, view: &View, renews: bool) -> Result<(), R
         roots.map(|root| RootDigest::of(&CertificateDer::from(root.as_slice()))).any(|root| root == shown.issuer)
     };
     match caller {
-        Caller::Local { .. } | Caller::Anonymous => Ok(()),
+        Caller::Local { .. } | Caller::Anonymous { .. } => Ok(()),
         Caller::Node { shown, .. } if is_of_present_root(shown) => Ok(()),
         Caller::Node { id, shown, .. } if renews => {
             let known = view.node(id).and_then(|node| node.certificate);
@@ -273,7 +273,7 @@ mod tests {
             ("admin, expired", operator(Admin, true)),
             ("viewer", operator(Viewer, false)),
             ("viewer, expired", operator(Viewer, true)),
-            ("nobody", Caller::Anonymous),
+            ("nobody", Caller::Anonymous { from: None }),
             ("worker with the certificate of a replaced root that it is known by", old(2, 2, false)),
             ("the same, expired", old(2, 2, true)),
             ("worker with another certificate of a replaced root", old(2, 3, false)),

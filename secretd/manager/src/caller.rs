@@ -1,6 +1,7 @@
 //! Who calls: through the control socket, over TLS, or handed on by a manager that does not lead.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use secretd_ca::{Fingerprint, Identity, NodeRole, OperatorRole, RootDigest};
 use secretd_core::time::Timestamp;
@@ -56,7 +57,10 @@ pub enum Caller {
         expired: bool,
     },
     /// Somebody without a certificate.
-    Anonymous,
+    Anonymous {
+        /// Where from, if that is known.
+        from: Option<IpAddr>,
+    },
 }
 
 impl Caller {
@@ -100,7 +104,9 @@ impl Caller {
             Self::Operator { name, role, shown, expired } => {
                 format!("operator {name} {} {expired} {}", admin(role), shown.to_text())
             }
-            Self::Anonymous => "anonymous".to_owned(),
+            Self::Anonymous { from } => {
+                format!("anonymous {}", from.map_or_else(|| "-".to_owned(), |ip| ip.to_string()))
+            }
         }
     }
 
@@ -125,7 +131,7 @@ impl Caller {
                 let (shown, expired) = (Shown::from_words(shown)?, expired.parse().ok()?);
                 Self::Operator { name: (*name).to_owned(), role, shown, expired }
             }
-            ["anonymous"] => Self::Anonymous,
+            ["anonymous", from] => Self::Anonymous { from: from.parse().ok() },
             _ => return None,
         })
     }
@@ -156,7 +162,8 @@ impl fmt::Display for Caller {
             Self::Local { uid, pid: None } => write!(f, "uid {uid}"),
             Self::Node { id, .. } => write!(f, "node {id}"),
             Self::Operator { name, .. } => write!(f, "operator {name}"),
-            Self::Anonymous => f.write_str("anonymous"),
+            Self::Anonymous { from: None } => f.write_str("anonymous"),
+            Self::Anonymous { from: Some(ip) } => write!(f, "anonymous at {ip}"),
         }
     }
 }
@@ -181,7 +188,8 @@ mod tests {
             Caller::Node { id, role: NodeRole::Manager, shown, expired: false },
             Caller::Operator { name: "mia".to_owned(), role: OperatorRole::Viewer, shown, expired: false },
             Caller::Operator { name: "a.b".to_owned(), role: OperatorRole::Admin, shown, expired: true },
-            Caller::Anonymous,
+            Caller::Anonymous { from: None },
+            Caller::Anonymous { from: Some([10, 0, 0, 9].into()) },
         ] {
             assert_eq!(Caller::from_header(&caller.to_header()), Some(caller));
         }

@@ -14,7 +14,7 @@ pub(crate) mod session;
 use std::sync::Arc;
 
 use futures::stream;
-use secretd_core::node::{NodeCertificate, NodeDescription, NodeState};
+use secretd_core::node::{ClusterSpec, NodeCertificate, NodeDescription, NodeState};
 use secretd_core::seam::clock::Clock;
 use secretd_core::wire::duration_to_wire;
 use secretd_proto::code::Code;
@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::broker::Broker;
 use self::feed::Feed;
 use self::position::Positions;
-use self::session::{HEARTBEAT, Opened, Sessions};
+use self::session::{Opened, Sessions};
 use crate::api::Messages;
 use crate::authorize::authorize;
 use crate::caller::Caller;
@@ -75,7 +75,7 @@ impl DispatcherService {
     }
 
     fn heartbeat(&self) -> std::time::Duration {
-        self.store.view().cluster().map_or(HEARTBEAT, |cluster| cluster.spec.heartbeat)
+        self.store.view().cluster().map_or(ClusterSpec::HEARTBEAT, |cluster| cluster.spec.heartbeat)
     }
 
     /// Records that a node is there, what it says of itself, and the certificate that it shows.
@@ -115,13 +115,17 @@ impl DispatcherService {
             authorize(HEARTBEATS, &caller.at(self.clock.now()), &self.store.view(), |_| false)?;
         }
         let session: Option<SessionId> = beat.session_id.parse().ok();
-        session.and_then(|session| self.sessions.beat(session)).ok_or_else(no_session)?;
+        let node = session.and_then(|session| self.sessions.beat(session)).ok_or_else(no_session)?;
+        speaks_for(caller, node)?;
         Ok(v1::HeartbeatResponse { position: Some(self.positions.present()) })
     }
 
-    fn session(&self, text: &str) -> Result<(NodeId, CancellationToken), Refusal> {
+    /// Whose session it is: the caller's, and nobody else's.
+    fn session(&self, caller: Option<&Caller>, text: &str) -> Result<(NodeId, CancellationToken), Refusal> {
         let session: Option<SessionId> = text.parse().ok();
-        session.and_then(|session| self.sessions.find(session)).ok_or_else(no_session)
+        let found = session.and_then(|session| self.sessions.find(session)).ok_or_else(no_session)?;
+        speaks_for(caller, found.0)?;
+        Ok(found)
     }
 }
 
@@ -133,6 +137,16 @@ fn shown(caller: &Caller) -> Option<NodeCertificate> {
         fingerprint: *shown.fingerprint.as_bytes(),
         not_after: shown.not_after,
     })
+}
+
+/// A node speaks for itself alone, whatever session it names.
+fn speaks_for(caller: Option<&Caller>, node: NodeId) -> Result<(), Refusal> {
+    match caller {
+        Some(Caller::Node { id, .. }) if *id != node => {
+            Err(Refusal::new(Code::PermissionDenied, format!("node {id} is not node {node}")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn no_session() -> Refusal {
@@ -151,11 +165,7 @@ impl Dispatcher for DispatcherService {
         let caller = Caller::of(request.extensions());
         let v1::SessionRequest { node_id, description, seen } = request.into_inner();
         let node: NodeId = node_id.parse().map_err(Refusal::invalid)?;
-        if let Some(Caller::Node { id, .. }) = &caller
-            && *id != node
-        {
-            return Err(Refusal::new(Code::PermissionDenied, format!("node {id} is not node {node}")).into());
-        }
+        speaks_for(caller.as_ref(), node)?;
         let missing = || Refusal::invalid("the node has no description");
         let description = NodeDescription::from(description.ok_or_else(missing)?);
         self.positions.vouch(node, &seen)?;
@@ -167,7 +177,7 @@ impl Dispatcher for DispatcherService {
             self.sessions.close(id);
             return Err(refusal.into());
         }
-        tracing::info!(node = %node, session = %id, "the node's agent is connected");
+        tracing::info!(node = %node, "the node's agent is connected");
         let mut news = self.directories.subscribe();
         let told = news.borrow_and_update().membership(node);
         let first = v1::SessionMessage {
@@ -229,14 +239,15 @@ impl Dispatcher for DispatcherService {
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let id = request.into_inner().session_id;
-        let (node, _) = self.session(&id)?;
-        if let Ok(session) = id.parse() {
-            self.sessions.end(session);
-        }
+        let (node, _) = self.session(caller.as_ref(), &id)?;
         let message = "the node has left the cluster".to_owned();
         let down = Op::SetNodeStatus { id: node, state: NodeState::Down, message };
         self.store.propose(vec![down]).await.map_err(Refusal::from)?;
+        if let Ok(session) = id.parse() {
+            self.sessions.end(session); // only now: nobody watches over a node without a session
+        }
         tracing::info!(node = %node, "the node has left the cluster");
         Ok(Response::new(v1::LeaveResponse {}))
     }
@@ -245,7 +256,8 @@ impl Dispatcher for DispatcherService {
         &self,
         request: Request<v1::AssignmentsRequest>,
     ) -> Result<Response<Self::AssignmentsStream>, Status> {
-        let (node, ended) = self.session(&request.into_inner().session_id)?;
+        let caller = Caller::of(request.extensions());
+        let (node, ended) = self.session(caller.as_ref(), &request.into_inner().session_id)?;
         let feed = Feed::new(&self.store, node, ended);
         Ok(Response::new(Box::pin(stream::unfold(Some(feed), |feed| async {
             let mut feed = feed?;
@@ -260,8 +272,9 @@ impl Dispatcher for DispatcherService {
         &self,
         request: Request<v1::UpdateTaskStatusRequest>,
     ) -> Result<Response<v1::UpdateTaskStatusResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let v1::UpdateTaskStatusRequest { session_id, updates } = request.into_inner();
-        let (node, _) = self.session(&session_id)?;
+        let (node, _) = self.session(caller.as_ref(), &session_id)?;
         report::record(&self.store, node, updates).await?;
         Ok(Response::new(v1::UpdateTaskStatusResponse {}))
     }
@@ -270,8 +283,9 @@ impl Dispatcher for DispatcherService {
         &self,
         request: Request<v1::UpdateNodeRequest>,
     ) -> Result<Response<v1::UpdateNodeResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let v1::UpdateNodeRequest { session_id, description } = request.into_inner();
-        let (node, _) = self.session(&session_id)?;
+        let (node, _) = self.session(caller.as_ref(), &session_id)?;
         let missing = || Refusal::invalid("the node has no description");
         self.greet(node, NodeDescription::from(description.ok_or_else(missing)?), None).await?;
         Ok(Response::new(v1::UpdateNodeResponse {}))

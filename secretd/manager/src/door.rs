@@ -131,7 +131,7 @@ impl Door {
             let said = extensions.get::<Caller>().cloned();
             said.or_else(|| Caller::of_connection(extensions.get::<UdsConnectInfo>()?))
         });
-        let at_door = at_door.unwrap_or(Caller::Anonymous);
+        let at_door = at_door.unwrap_or(Caller::Anonymous { from: None });
         let (caller, is_forwarded) = match request.headers_mut().remove(CALLER) {
             Some(named) => (self.named_caller(&at_door, &named, &path)?, true),
             None => (at_door, false),
@@ -151,6 +151,11 @@ impl Door {
                 None
             }
         };
+        if refused.is_some() && path.starts_with("/secretd.v1.Dispatcher/") {
+            // Sessions are the leader's, and so is the word on who may have one.
+            let leader = self.store.replica().and_then(|replica| replica.leadership().leader);
+            return Err(Refusal::not_leader(leader.as_ref()));
+        }
         request.extensions_mut().insert(caller.clone());
         let wants_stale = request.headers().get(READ).is_some_and(|how| how == "stale");
         let way = self.way(&path, wants_stale, is_forwarded).await?;
@@ -204,7 +209,7 @@ impl Door {
             Caller::Node { id, role: NodeRole::Manager, expired: false, .. } => {
                 view.node(id).is_some_and(|node| node.manager) || self.is_member(id)
             }
-            Caller::Node { .. } | Caller::Local { .. } | Caller::Operator { .. } | Caller::Anonymous => false,
+            Caller::Node { .. } | Caller::Local { .. } | Caller::Operator { .. } | Caller::Anonymous { .. } => false,
         };
         match named {
             Some(named) if is_manager && counts(at_door, &view, false).is_ok() => Ok(named),
@@ -237,7 +242,7 @@ impl Door {
         // Whoever hands calls on waits by itself: a manager that has been taken out hears of no election.
         let leader = if is_forwarded && repeats { self.leader_now()? } else { self.leader().await? };
         match leader {
-            None if !repeats => Ok(Way::Here),
+            None if !repeats => Ok(Way::HereLeading),
             None if !is_forwarded => Ok(Way::Own),
             None => Ok(Way::HereLeading),
             Some(leader) if is_forwarded => Err(Refusal::not_leader(Some(&leader))),
@@ -331,7 +336,7 @@ impl Door {
 
     /// Answers a call that this manager serves as the leader.
     async fn serve_as(&self, path: &str, request: Request<Body>) -> Response<Body> {
-        if reads(path)
+        if (reads(path) || shows(path))
             && let Err(refusal) = self.linearize().await
         {
             return refused(refusal);
@@ -364,6 +369,12 @@ fn tells_of_state(response: &Response<Body>) -> bool {
 fn reads(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap_or_default();
     METADATA.contains(&method) || ["Backup", "WatchEvents", "Renew"].contains(&method)
+}
+
+/// Whether a call that is no reading, because of what else it may do, shows what the state has all the same.
+fn shows(path: &str) -> bool {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    ["GetJoinToken", "GetUnlockKey", "ServiceLogs", "Exec"].contains(&method)
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use secretd_ca::authority::ROOT_VALIDITY;
 use secretd_ca::{Authority, TokenSecret};
 use secretd_core::node::{Availability, ClusterSpec, Node, NodeDescription, NodeState};
 use secretd_core::time::{Meta, Timestamp, Version};
@@ -29,6 +30,11 @@ const LONGEST_HEARTBEAT: Duration = Duration::from_hours(1);
 pub fn check_spec(spec: &ClusterSpec) -> Result<(), Refusal> {
     if spec.cert_expiry < SHORTEST_CERTIFICATE {
         return Err(Refusal::invalid("minimum certificate expiry time is: 10s (--cert-expiry)"));
+    }
+    if spec.cert_expiry > ROOT_VALIDITY {
+        let hours = ROOT_VALIDITY.as_secs() / 3600;
+        let message = format!("maximum certificate expiry time is: {hours}h, a root's own (--cert-expiry)");
+        return Err(Refusal::invalid(message));
     }
     if !(SHORTEST_HEARTBEAT..=LONGEST_HEARTBEAT).contains(&spec.heartbeat) {
         return Err(Refusal::invalid("the heartbeat period must be from 100ms to 1h (--dispatcher-heartbeat)"));

@@ -68,7 +68,9 @@ impl From<ProposeError> for Refusal {
             ProposeError::PayloadLength { .. } => Self::invalid(error),
             ProposeError::Full => Self::new(Code::StorageFull, error),
             ProposeError::Storage(_) => Self::new(Code::Storage, with_causes(&error)),
-            ProposeError::Closed => Self::new(Code::Storage, "secretd is stopping: repeat when it runs again"),
+            ProposeError::Closed => {
+                Self::new(Code::Storage, "this manager is stopping: repeat the command, here or on another manager")
+            }
             ProposeError::NotLeader(leader) => Self::not_leader(leader.as_ref()),
             ProposeError::NoQuorum { .. } | ProposeError::Undecided(_) | ProposeError::Superseded => {
                 Self::new(Code::NoQuorum, error)
@@ -180,7 +182,7 @@ mod tests {
         .assert_eq(&shown(ProposeError::Undecided(Box::new(missing))));
         expect_test::expect!["storage: the store failed and takes no more writes: repair the cause and start secretd again: append to the log: read-only filesystem or storage medium"]
             .assert_eq(&shown(ProposeError::Storage(Arc::new(failure))));
-        expect_test::expect!["storage: secretd is stopping: repeat when it runs again"]
+        expect_test::expect!["storage: this manager is stopping: repeat the command, here or on another manager"]
             .assert_eq(&shown(ProposeError::Closed));
     }
 

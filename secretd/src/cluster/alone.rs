@@ -38,7 +38,13 @@ impl Lifecycle {
             return Err(Refusal::new(Code::InUse, message));
         }
         let failed = |error: anyhow::Error| refusals::failed(&error);
-        self.restart_alone().await.map_err(failed)?;
+        let restarted = self.restart_alone().await;
+        if self.part.is_none()
+            && let Err(error) = &restarted
+        {
+            return Err(self.get_stuck(error));
+        }
+        restarted.map_err(failed)?;
         let Some(part) = &self.part else { return Err(refusals::not_part()) };
         let Some(manager) = &part.manager else { return Err(refusals::not_part()) };
         let own = part.membership.node;
@@ -73,7 +79,9 @@ impl Lifecycle {
         let made = Store::make_alone(&directory, self.keys.open()?.sealer(), own.clone()).await;
         if made.is_ok() {
             membership.managers = vec![own.address];
-            self.file()?.save(&membership)?;
+            if let Err(error) = self.file()?.save(&membership) {
+                tracing::error!(error = &*error, "that this node is the only manager cannot be saved");
+            }
         }
         // Whatever came of it, the node goes on as what it is.
         let listener = self.bind(&membership).await?;

@@ -96,7 +96,11 @@ impl Lifecycle {
         match (&self.keys, &self.part) {
             (Keys::Locked(_), _) => Err(refusals::locked()),
             (Keys::Open(_), Some(_)) => Err(refusals::already_in_cluster()),
-            (Keys::Open(_), None) => Ok(()),
+            (Keys::Open(_), None) => match (&self.stuck, self.check_nothing_is_left()) {
+                (Some(stuck), _) => Err(stuck.clone()),
+                (None, Err(error)) => Err(refusals::stuck(&error)),
+                (None, Ok(())) => Ok(()),
+            },
         }
     }
 

@@ -33,7 +33,7 @@ enum NotAdmitted {
 impl Lifecycle {
     pub(super) async fn join(&mut self, request: v1::JoinClusterRequest) -> Result<Membership, Refusal> {
         self.check_free()?;
-        let token: JoinToken = request.token.parse().map_err(refusals::invalid)?;
+        let token: JoinToken = request.token.trim().parse().map_err(refusals::invalid)?;
         availability(request.availability)?;
         let system = address::of_system().map_err(|error| refusals::failed(&error.into()))?;
         let listen = address::listen(&request.listen, &system).map_err(refusals::invalid)?;
@@ -46,7 +46,12 @@ impl Lifecycle {
         let key = NodeKey::generate().map_err(|error| refusals::failed(&error.into()))?;
         let mut unreached = Vec::new();
         for manager in &request.managers {
-            let candidate = Candidate { manager, listen, advertise, availability: request.availability };
+            let manager = with_port(manager);
+            if is_own(&manager, listen, &system) {
+                unreached.push(format!("{manager}: that is this node: give the address of a manager"));
+                continue;
+            }
+            let candidate = Candidate { manager: &manager, listen, advertise, availability: request.availability };
             match self.ask(&token, &key, candidate).await {
                 Ok(membership) => {
                     self.file().and_then(|file| file.save(&membership)).map_err(|error| refusals::failed(&error))?;
@@ -70,9 +75,8 @@ impl Lifecycle {
         let failed = |error: anyhow::Error| NotAdmitted::Refused(refusals::failed(&error));
         let (config, _root) =
             joining_config(token.root, Arc::clone(&self.node.clock)).map_err(|error| failed(error.into()))?;
-        let manager = with_port(manager);
         let unreached = |reason: &str| NotAdmitted::Unreached(format!("{manager}: {reason}"));
-        let stream = connect(&manager, config).await.map_err(|error| unreached(&reason(&error)))?;
+        let stream = connect(manager, config).await.map_err(|error| unreached(&reason(&error)))?;
         let local = stream.get_ref().0.local_addr().map_err(|error| unreached(&error.to_string()))?.ip();
         let address = advertise.unwrap_or_else(|| SocketAddr::new(unmapped(local), listen.port()));
         let channel = channel_on(stream).await.map_err(|error| unreached(&error.to_string()))?;
@@ -90,7 +94,7 @@ impl Lifecycle {
         let id = |text: &str| unreached(&format!("its answer is not understood: {text}"));
         let mut managers = admitted.managers;
         if managers.is_empty() {
-            managers.push(manager.clone());
+            managers.push(manager.to_owned());
         }
         Ok(Membership {
             cluster: admitted.cluster_id.parse().map_err(|_| id("cluster"))?,
@@ -129,6 +133,16 @@ fn with_port(manager: &str) -> String {
     }
 }
 
+/// Whether a manager's address is where this node listens itself: nobody would answer there.
+fn is_own(manager: &str, listen: SocketAddr, system: &[address::Own]) -> bool {
+    let Ok(manager) = manager.parse::<SocketAddr>() else { return false };
+    let is_here = match listen.ip().is_unspecified() {
+        true => manager.ip().is_loopback() || system.iter().any(|own| own.address == manager.ip()),
+        false => manager.ip() == listen.ip(),
+    };
+    is_here && manager.port() == listen.port()
+}
+
 fn unmapped(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
@@ -163,6 +177,22 @@ mod tests {
             ("n1.example:88", "n1.example:88"),
         ] {
             assert_eq!(with_port(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_nodes_own_address_is_no_managers() {
+        let system = [address::Own { interface: "eth0".to_owned(), address: [10, 0, 0, 1].into() }];
+        for (manager, listen, expected) in [
+            ("10.0.0.1:7377", "0.0.0.0:7377", true),
+            ("127.0.0.1:7377", "0.0.0.0:7377", true),
+            ("10.0.0.1:7377", "10.0.0.1:7377", true),
+            ("10.0.0.1:7378", "0.0.0.0:7377", false),
+            ("10.0.0.2:7377", "0.0.0.0:7377", false),
+            ("10.0.0.1:7377", "10.0.0.9:7377", false),
+            ("n1.example:7377", "0.0.0.0:7377", false),
+        ] {
+            assert_eq!(is_own(manager, listen.parse().unwrap(), &system), expected, "{manager} {listen}");
         }
     }
 }

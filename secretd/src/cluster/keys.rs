@@ -70,7 +70,11 @@ impl Lifecycle {
 
     pub(super) async fn unlock(&mut self, key: KeyBytes) -> Result<(), Refusal> {
         let Keys::Locked(locked) = &mut self.keys else {
-            return Err(if self.part.is_some() { refusals::not_locked() } else { refusals::not_part() });
+            return Err(match (&self.part, &self.stuck) {
+                (Some(_), _) => refusals::not_locked(),
+                (None, Some(stuck)) => stuck.clone(),
+                (None, None) => refusals::not_part(),
+            });
         };
         let Some(locked) = locked.take() else { return Err(refusals::locked()) };
         // A passphrase is stretched for a while.
@@ -85,7 +89,7 @@ impl Lifecycle {
         }
         self.slot.close(refusals::not_in_cluster());
         self.tell_kek();
-        self.go_on().await.map_err(|error| refusals::failed(&error))?;
+        self.go_on().await.map_err(|error| self.get_stuck(&error))?;
         // The unlock key may have been changed while this manager was off.
         self.follow_autolock().await;
         Ok(())

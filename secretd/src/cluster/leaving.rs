@@ -12,9 +12,10 @@ use secretd_store::{MemberStatus, Replica};
 use tokio::time::timeout;
 
 use super::keys::{Keys, seconds};
-use super::lifecycle::{Lifecycle, Part};
+use super::lifecycle::Lifecycle;
 use super::manager_part::ManagerPart;
-use super::membership::Stage;
+use super::membership::{Membership, Stage};
+use super::part::Part;
 use super::refusals;
 use crate::credential;
 
@@ -73,10 +74,10 @@ impl Lifecycle {
     }
 
     async fn go(&mut self) -> anyhow::Result<()> {
-        let Some(mut part) = self.part.take() else { return Ok(()) };
+        let Some(part) = &self.part else { return Ok(()) };
+        self.file()?.save(&Membership { stage: Stage::Leaving, ..part.membership.clone() })?;
         // Whatever happens from now on, the node is not a member any more when it starts again.
-        part.membership.stage = Stage::Leaving;
-        self.file()?.save(&part.membership)?;
+        let Some(mut part) = self.part.take() else { return Ok(()) };
         part.leave.cancel();
         self.slot.close(refusals::not_in_cluster());
         part.managers.set_own(None);
@@ -139,13 +140,21 @@ async fn nobody_agrees(replica: &Replica) {
     }
 }
 
-/// Docker's words.
+/// What becomes of the cluster without this manager. Docker's words where Docker has them.
 fn consequence(manager: &ManagerPart) -> String {
     let members = manager.store.replica().map(Replica::members).unwrap_or_default();
     let voters: Vec<&MemberStatus> = members.iter().filter(|member| member.voter).collect();
     let reachable = voters.iter().filter(|member| member.reachable != Some(false)).count();
+    warning(manager.has_joined(), voters.len(), reachable)
+}
+
+/// Of a manager that takes part, or is about to, with so many that vote and that answer, itself among them.
+fn warning(takes_part: bool, voters: usize, reachable: usize) -> String {
     let begin = "you are attempting to leave the cluster on a node that is participating as a manager";
-    let consequence = match (voters.len(), reachable) {
+    let consequence = match (voters, reachable) {
+        _ if !takes_part => {
+            return "this node is about to take part as a manager, and the others may count its vote already: demote it on one of them with \"sctl node demote\" first, or use --force to ignore this message".to_owned();
+        }
         (0 | 1, _) => {
             "removing the last manager erases all current state of the cluster: use --force to ignore this message"
                 .to_owned()
@@ -157,4 +166,25 @@ fn consequence(manager: &ManagerPart) -> String {
         _ => "demote it first with \"sctl node demote self\", or use --force, which does the same".to_owned(),
     };
     format!("{begin}: {consequence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_is_told_what_becomes_of_the_cluster() {
+        for (takes_part, voters, reachable, words) in [
+            (true, 1, 1, "removing the last manager erases all current state"),
+            (true, 3, 3, "demote it first"),
+            (true, 3, 2, "leaves 1 managers out of 3; without a quorum"),
+            (true, 2, 2, "demote it first"),
+            (true, 2, 1, "leaves 0 managers out of 2; without a quorum"),
+            (false, 0, 0, "about to take part as a manager"),
+            (false, 2, 1, "about to take part as a manager"),
+        ] {
+            let line = warning(takes_part, voters, reachable);
+            assert!(line.contains(words) && line.contains("--force"), "{takes_part} {voters} {reachable}: {line}");
+        }
+    }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
-use secretd_agent::{Agent, Deps as AgentDeps};
 use secretd_core::seam::clock::SystemClock;
 use secretd_manager::event::Events;
 use secretd_manager::refusal::Refusal;
@@ -16,7 +15,6 @@ use secretd_sealing::secret::KeyBytes;
 use secretd_store::{OpenError, RolledBack};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +28,7 @@ use super::manager_part::{Joined, Making, ManagerPart};
 use super::managers::{KnownManagers, News};
 use super::membership::{Membership, MembershipFile, Stage, sync};
 use super::memory::Memory;
+use super::part::{Part, run_agent};
 use super::refusals;
 use super::restoring::Restoring;
 use super::slot::ControlSlot;
@@ -80,58 +79,11 @@ pub(crate) struct Lifecycle {
     pub(super) status: watch::Sender<Status>,
     pub(super) part: Option<Part>,
     pub(super) resealing: Option<Resealing>,
+    /// Why the node, which is part of a cluster, could not go on in it. Nothing else may be made of it then.
+    pub(super) stuck: Option<Refusal>,
     /// Why not everything is sealed anew, as it was told.
     pub(super) not_resealed: Option<String>,
     commands: mpsc::Receiver<Command>,
-}
-
-/// Its part in a cluster.
-pub(super) struct Part {
-    pub(super) membership: Membership,
-    pub(super) present: Present,
-    pub(super) mesh: Mesh,
-    pub(super) managers: KnownManagers,
-    pub(super) manager: Option<ManagerPart>,
-    /// Makes the agent end every task.
-    pub(super) leave: CancellationToken,
-    pub(super) agent: JoinHandle<anyhow::Result<()>>,
-    pub(super) due: Due,
-    /// Why its manager takes part no more.
-    pub(super) fault: Option<RolledBack>,
-    /// Why a manager is refused.
-    pub(super) doubt: Option<String>,
-    news: mpsc::UnboundedReceiver<News>,
-    connected: watch::Receiver<bool>,
-}
-
-impl Part {
-    /// Whether its manager was a member of raft, as far as this node knows.
-    pub(super) fn had_vote(&self) -> bool {
-        self.fault.is_some() || self.manager.as_ref().is_some_and(ManagerPart::has_joined)
-    }
-
-    /// Of a manager: the roots of its state as it is now, also those that count for renewals alone. What the node has been
-    /// told of the newest roots may be ahead of that.
-    pub(super) fn remembered(&self) -> Vec<Vec<u8>> {
-        self.manager.as_ref().and_then(|manager| manager.manager.door().roots()).unwrap_or_default()
-    }
-
-    /// Of a manager: whether its state is older than what the node has been told of the authority. A store that has just been
-    /// opened, or is being given the log from its beginning, has roots that count no more, and their keys. One that is newer
-    /// knows the root that the node was told of: it is remembered for as long as a node has a certificate of it.
-    pub(super) fn is_behind(&self) -> bool {
-        let state = self.remembered();
-        !state.is_empty() && self.membership.roots.first().is_some_and(|newest| !state.contains(newest))
-    }
-
-    /// Ends what runs for it. Containers go on.
-    pub(super) async fn end(self) {
-        self.agent.abort();
-        let _ = self.agent.await; // it was told to end
-        if let Some(manager) = self.manager {
-            manager.stop().await;
-        }
-    }
 }
 
 impl Lifecycle {
@@ -157,6 +109,7 @@ impl Lifecycle {
             status,
             part: None,
             resealing: None,
+            stuck: None,
             not_resealed: None,
             commands,
         };
@@ -175,6 +128,29 @@ impl Lifecycle {
         match self.file()?.load()? {
             Some(membership) if membership.stage == Stage::Member => self.resume(membership).await,
             Some(_) => self.forget(), // it was founding or leaving
+            None => self.check_no_store(),
+        }
+    }
+
+    /// What the node was could not be gone on with: it is that still, and must not be thrown away for something new.
+    pub(super) fn get_stuck(&mut self, error: &anyhow::Error) -> Refusal {
+        let refusal = refusals::stuck(error);
+        tracing::error!("{}", refusal.message);
+        self.slot.close(refusal.clone());
+        self.stuck = Some(refusal.clone());
+        refusal
+    }
+
+    /// That nothing of a cluster is on the disk.
+    ///
+    /// # Errors
+    /// With what is there, or why it cannot be read.
+    pub(super) fn check_nothing_is_left(&self) -> anyhow::Result<()> {
+        match self.file()?.load()? {
+            Some(membership) if membership.stage == Stage::Member => {
+                anyhow::bail!("{} says that it is", self.data.join("membership"))
+            }
+            Some(_) => Ok(()), // it was founding or leaving
             None => self.check_no_store(),
         }
     }
@@ -466,7 +442,11 @@ impl Lifecycle {
             return;
         }
         let Some(part) = &self.part else {
-            self.status.send_replace(Status::inactive());
+            let inactive = Status::inactive();
+            self.status.send_replace(match &self.stuck {
+                Some(stuck) => Status { phase: Phase::Error, error: stuck.message.clone(), ..inactive },
+                None => inactive,
+            });
             return;
         };
         let takes_part = part.manager.as_ref().is_none_or(ManagerPart::has_joined);
@@ -479,7 +459,8 @@ impl Lifecycle {
                 (false, None) => Phase::Pending,
             };
             status.membership = Some(part.membership.clone());
-            status.store = part.manager.as_ref().filter(|_| takes_part).map(|manager| manager.store.clone());
+            let manager = part.manager.as_ref().filter(|_| takes_part);
+            status.manager = manager.map(|manager| (manager.store.clone(), manager.own.pipe.clone()));
             if active {
                 status.error.clear();
             }
@@ -562,25 +543,4 @@ async fn fault(watch: Option<&mut watch::Receiver<Option<RolledBack>>>) -> Rolle
         return found;
     }
     std::future::pending().await
-}
-
-async fn run_agent(
-    node: Node,
-    id: secretd_proto::id::NodeId,
-    managers: KnownManagers,
-    connected: watch::Sender<bool>,
-    leave: CancellationToken,
-) -> anyhow::Result<()> {
-    let agent = Agent::new(AgentDeps {
-        node: id,
-        managers: Arc::new(managers),
-        description: node.description,
-        runtime: node.runtime,
-        secret_mount: Arc::new(node.secret_fs),
-        clock: node.clock,
-        connected,
-    });
-    let agent = agent.await.context("the containers of this node cannot be seen")?;
-    agent.run(leave).await;
-    Ok(())
 }

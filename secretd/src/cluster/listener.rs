@@ -1,7 +1,7 @@
 //! The listener of a manager: TLS connections of nodes and operators, each call with who makes it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,6 +37,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const HANDSHAKES: usize = 256;
 /// After a connection could not be taken, usually because there are no descriptors left.
 const REFUSED: Duration = Duration::from_millis(100);
+/// A connection without a word is asked for a sign of life after so long, and given up after as long again.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Takes the address: before anything else is done that would have to be undone.
 ///
@@ -60,11 +62,13 @@ pub(crate) async fn serve(
     let who = MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
         let roots = Roots::of(&present.get(), at_door.roots());
         let peer = request.extensions().get::<Peer>();
-        let caller = peer.map_or(Caller::Anonymous, |peer| peer.caller(&*clock, &roots));
+        let caller = peer.map_or(Caller::Anonymous { from: None }, |peer| peer.caller(&*clock, &roots));
         request.extensions_mut().insert(caller);
         request
     });
     let router = server()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
         .layer(who)
         .add_service(door.named::<ControlServer<()>>())
         .add_service(door.named::<DispatcherServer<()>>())
@@ -139,7 +143,10 @@ impl Roots {
 
 /// Who is at the other end, as the handshake has shown.
 #[derive(Debug, Clone)]
-struct Peer(Option<Arc<Known>>);
+struct Peer {
+    from: Option<IpAddr>,
+    known: Option<Arc<Known>>,
+}
 
 /// Somebody with a certificate.
 #[derive(Debug)]
@@ -155,8 +162,9 @@ struct Known {
 
 impl Peer {
     fn of(stream: &TlsStream<TcpStream>) -> Self {
+        let from = stream.get_ref().0.peer_addr().ok().map(|peer| peer.ip().to_canonical());
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        Self(chain.first().and_then(|certificate| {
+        let known = chain.first().and_then(|certificate| {
             let known = Known {
                 identity: Subject::of(certificate).ok()?.identity,
                 validity: Validity::of(certificate).ok()?,
@@ -165,12 +173,13 @@ impl Peer {
                 chain: chain.to_vec(),
             };
             Some(Arc::new(known))
-        }))
+        });
+        Self { from, known }
     }
 
     /// A certificate may expire, and its root be replaced, while its connection goes on.
     fn caller(&self, clock: &dyn Clock, roots: &Roots) -> Caller {
-        let Some(known) = &self.0 else { return Caller::Anonymous };
+        let Some(known) = &self.known else { return Caller::Anonymous { from: self.from } };
         let (issuer, not_after) = (known.issuer(&roots.all), known.validity.not_after);
         let shown = Shown { fingerprint: known.fingerprint, issuer, not_after, is_ahead: roots.ahead == Some(issuer) };
         Caller::of_certificate(known.identity.clone(), shown, known.validity.is_expired(clock.now()))

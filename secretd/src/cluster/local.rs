@@ -17,7 +17,7 @@ use tonic::{Request, Response};
 use super::lifecycle::{Command, Reply};
 use super::refusals;
 use super::restoring::Restoring;
-use super::status::{Phase, Status, after_an_election};
+use super::status::{Phase, Status, is_newest};
 
 /// How long a node that joins is waited for; it goes on after that.
 const JOINED: Duration = Duration::from_secs(20);
@@ -66,11 +66,13 @@ impl LocalService {
 #[tonic::async_trait]
 impl Local for LocalService {
     async fn get_info(&self, _: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, tonic::Status> {
-        let store = self.status.borrow().store.clone();
-        if let Some(store) = store {
-            after_an_election(&store).await;
-        }
+        let manager = self.status.borrow().manager.clone();
+        let stale = match manager {
+            Some((store, control)) => !is_newest(&store, &control).await,
+            None => false,
+        };
         let mut info = self.status.borrow().to_info();
+        info.stale = stale;
         info.warnings.splice(0..0, self.facts.warnings.iter().cloned());
         let description = self.facts.description.borrow().clone();
         Ok(Response::new(v1::GetInfoResponse {

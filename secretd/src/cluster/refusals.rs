@@ -39,6 +39,13 @@ pub(crate) fn already_in_cluster() -> Refusal {
     Refusal::new(Code::AlreadyInitialized, message)
 }
 
+pub(crate) fn stuck(error: &anyhow::Error) -> Refusal {
+    let message = format!(
+        "this node is part of a cluster, and cannot go on in it: {error:#}: mend that, and start secretd again"
+    );
+    Refusal::new(Code::Internal, message)
+}
+
 pub(crate) fn not_part() -> Refusal {
     Refusal::new(Code::NotInitialized, "this node is not part of a cluster")
 }

@@ -14,8 +14,9 @@ use tokio::time::timeout;
 
 use super::credentials::Own;
 use super::due::Due;
-use super::lifecycle::{Lifecycle, Part};
+use super::lifecycle::Lifecycle;
 use super::membership::Membership;
+use super::part::Part;
 use super::refusals;
 
 /// How long a manager may take.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use secretd_manager::Counts;
 use secretd_proto::v1;
+use secretd_proto::v1::control_client::ControlClient;
 use secretd_store::{Replica, Store};
 use tokio::time::timeout;
+use tonic::transport::Channel;
 
 use super::membership::Membership;
 
@@ -41,8 +43,8 @@ impl Phase {
 pub(crate) struct Status {
     pub(crate) phase: Phase,
     pub(crate) membership: Option<Membership>,
-    /// Of a manager that takes part.
-    pub(crate) store: Option<Store>,
+    /// Of a manager that takes part: its store, and the way to its own control plane.
+    pub(crate) manager: Option<(Store, Channel)>,
     /// Why it is not active.
     pub(crate) error: String,
     /// What came of the last attempt to change its role or its certificate.
@@ -52,18 +54,19 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn inactive() -> Self {
         let (error, hindrance) = (String::new(), String::new());
-        Self { phase: Phase::Inactive, membership: None, store: None, error, hindrance }
+        Self { phase: Phase::Inactive, membership: None, manager: None, error, hindrance }
     }
 
     /// A node that is to be a manager and has none yet, though its agent has its session.
     fn is_no_manager_yet(&self) -> bool {
         let is_to_be = self.membership.as_ref().is_some_and(|membership| membership.manager);
-        self.phase == Phase::Active && is_to_be && self.store.is_none()
+        self.phase == Phase::Active && is_to_be && self.manager.is_none()
     }
 
     /// The part of `sctl info` that is about the cluster.
     pub(crate) fn to_info(&self) -> v1::GetInfoResponse {
-        let counts = self.store.as_ref().map(|store| Counts::of(&store.view())).unwrap_or_default();
+        let store = self.manager.as_ref().map(|(store, _)| store);
+        let counts = store.map(|store| Counts::of(&store.view())).unwrap_or_default();
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (phase, error) = match self.is_no_manager_yet() {
             true => (Phase::Pending, &self.hindrance),
@@ -77,11 +80,11 @@ impl Status {
             secrets: number(counts.secrets),
             tasks_running: number(counts.tasks_running),
             error: error.clone(),
-            spec: self.store.as_ref().and_then(|store| Some(store.view().cluster()?.spec.clone().into())),
-            warnings: self.store.as_ref().map(warnings).unwrap_or_default(),
+            spec: store.and_then(|store| Some(store.view().cluster()?.spec.clone().into())),
+            warnings: store.map(warnings).unwrap_or_default(),
             ..v1::GetInfoResponse::default()
         };
-        if let Some(hindrance) = self.store.as_ref().and_then(hindrance)
+        if let Some(hindrance) = store.and_then(hindrance)
             && info.error.is_empty()
         {
             info.error = hindrance;
@@ -97,14 +100,23 @@ impl Status {
     }
 }
 
-/// Waits for an election to end, which takes less than a second where a majority is.
-pub(crate) async fn after_an_election(store: &Store) {
-    /// How long it is waited for.
-    const ELECTION: Duration = Duration::from_secs(1);
-    let Some(replica) = store.replica() else { return };
-    let mut leadership = replica.watch_leadership();
-    let elected = async { while leadership.next().await.is_some_and(|now| now.leader.is_none()) {} };
-    let _ = timeout(ELECTION, elected).await; // what is known is told all the same
+/// Whether this manager knows all that was acknowledged when it was asked: the leader says how far that is, and this one
+/// comes as far (a read index: D. Ongaro, "Consensus: Bridging Theory and Practice", 2014, 6.4).
+pub(crate) async fn is_newest(store: &Store, control: &Channel) -> bool {
+    /// How long that may take: what is known is told all the same.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let asked = async {
+        let answer = ControlClient::new(control.clone()).get_cluster(v1::GetClusterRequest {}).await.ok()?;
+        let newest = answer.into_inner().state_version;
+        loop {
+            let (view, mut changes) = store.view_and_watch();
+            if view.version().0 >= newest {
+                return Some(());
+            }
+            changes.next().await?;
+        }
+    };
+    timeout(PATIENCE, asked).await.is_ok_and(|sure| sure.is_some())
 }
 
 /// Why the manager is of no use at the moment: nodes doubt it, nobody leads, or it leads too few.

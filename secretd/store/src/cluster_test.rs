@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use secretd_core::fake::clock::FakeClock;
 use secretd_core::seam::clock::Clock;
 use secretd_core::secret::SecretVersion;
-use secretd_core::time::Timestamp;
+use secretd_core::time::{Timestamp, Version};
 use secretd_proto::v1;
 use secretd_sealing::backup::{BackupSeal, BackupSecret};
 use secretd_sealing::secret::KeyBytes;
@@ -128,17 +128,54 @@ fn init_at(n: u8) -> Op {
     Op::InitCluster { record, node: secretd_core::node::Node { address: member(n).address, ..node } }
 }
 
-/// A cluster of `n` managers of which the first leads.
+/// A cluster of `n` managers. The first leads, unless a busy machine has elected another one.
 async fn cluster(net: &Arc<Net>, n: u8) -> Vec<Manager> {
     let mut managers = vec![manager(net, 1).await];
     managers[0].store.propose(vec![init_at(1)]).await.unwrap();
     for n in 2..=n {
         let new = manager(net, n).await;
-        let leader = managers[0].store.replica().unwrap();
-        leader.add_member(new.id(), member(n)).await.unwrap();
+        add(&managers, &new, n).await;
         managers.push(new);
     }
     managers
+}
+
+/// How long it may take until a leader does what is asked of whoever leads. Far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Proposes at whoever leads.
+async fn propose<'a>(managers: impl IntoIterator<Item = &'a Manager> + Clone, ops: Vec<Op>) -> Version {
+    let proposed = async {
+        loop {
+            match leader(managers.clone()).await.store.propose(ops.clone()).await {
+                Err(ProposeError::NotLeader(_)) => tokio::task::yield_now().await,
+                outcome => return outcome.unwrap(),
+            }
+        }
+    };
+    timeout(PATIENCE, proposed).await.expect("nobody takes a proposal")
+}
+
+/// Has whoever leads make `new` a member.
+async fn add(managers: &[Manager], new: &Manager, n: u8) {
+    loop {
+        match leader(managers).await.store.replica().unwrap().add_member(new.id(), member(n)).await {
+            Err(MembershipError::NotLeader(_)) => tokio::task::yield_now().await,
+            outcome => return outcome.unwrap(),
+        }
+    }
+}
+
+/// Which of `managers` leads, and those that do not.
+async fn leader_and_others(managers: &[Manager]) -> (u8, Vec<u8>) {
+    let id = leader(managers).await.id();
+    let (leads, others): (Vec<_>, Vec<_>) = (1..).zip(managers).partition(|(_, manager)| manager.id() == id);
+    (leads[0].0, others.into_iter().map(|(n, _)| n).collect())
+}
+
+/// Those of `managers` that are not the `n`th.
+fn without(managers: &[Manager], n: u8) -> impl Iterator<Item = &Manager> + Clone {
+    (1..).zip(managers).filter(move |(at, _)| *at != n).map(|(_, manager)| manager)
 }
 
 /// Waits until the view of `store` has what is asked for.
@@ -197,15 +234,19 @@ async fn what_the_leader_acknowledges_is_on_every_manager_with_its_payloads() {
     let net = Arc::new(Net::default());
     let managers = cluster(&net, 3).await;
 
-    managers[0].store.propose(vec![create_secret(1, "small", 5), create_secret(2, "large", 512_000)]).await.unwrap();
+    propose(&managers, vec![create_secret(1, "small", 5), create_secret(2, "large", 512_000)]).await;
 
     for manager in &managers {
         until(&manager.store, |view| view.secret(&secret_id(2)).is_some()).await;
         assert_eq!(payload_fill(&manager.store, 1).await, Some((21, 1)));
         assert_eq!(payload_fill(&manager.store, 2).await, Some((512_016, 2)));
     }
-    let follower = managers[1].store.propose(vec![create_secret(3, "third", 5)]).await.unwrap_err();
-    assert!(matches!(follower, ProposeError::NotLeader(Some(leader)) if leader == member(1)));
+    let (leads, others) = leader_and_others(&managers).await;
+    let follower = &managers[usize::from(others[0]) - 1].store;
+    let refused = follower.propose(vec![create_secret(3, "third", 5)]).await.unwrap_err();
+    let (leads_now, _) = leader_and_others(&managers).await;
+    let told = |n| matches!(&refused, ProposeError::NotLeader(Some(leader)) if *leader == member(n));
+    assert!(told(leads) || told(leads_now), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,34 +276,45 @@ async fn a_manager_that_comes_late_gets_a_snapshot() {
 async fn another_manager_leads_when_the_leader_is_gone_and_nothing_acknowledged_is_lost() {
     let net = Arc::new(Net::default());
     let managers = cluster(&net, 3).await;
-    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+    propose(&managers, vec![create_secret(1, "a", 5)]).await;
 
-    net.cut(1);
-    let new = leader(&managers[1..]).await;
-    new.store.propose(vec![create_secret(2, "b", 5)]).await.unwrap();
+    let (cut_off, _) = leader_and_others(&managers).await;
+    let old = &managers[usize::from(cut_off) - 1].store;
+    net.cut(cut_off);
+    propose(without(&managers, cut_off), vec![create_secret(2, "b", 5)]).await;
     // The old leader cannot have anything agreed on, nor say how things are.
-    let stale = managers[0].store.replica().unwrap().linearize().await;
+    let stale = old.replica().unwrap().linearize().await;
     assert!(matches!(stale, Err(ProposeError::NoQuorum { .. } | ProposeError::NotLeader(_))), "{stale:?}");
 
     net.heal();
-    until(&managers[0].store, |view| view.secret(&secret_id(2)).is_some()).await;
-    assert!(managers[0].store.view().secret(&secret_id(1)).is_some());
+    until(old, |view| view.secret(&secret_id(2)).is_some()).await;
+    assert!(old.view().secret(&secret_id(1)).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_majority_a_proposal_ends_with_who_is_missing() {
     let net = Arc::new(Net::default());
     let managers = cluster(&net, 3).await;
-    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+    propose(&managers, vec![create_secret(1, "a", 5)]).await;
 
-    net.cut(2);
-    net.cut(3);
-    let refused = managers[0].store.propose(vec![create_secret(2, "b", 5)]).await.unwrap_err();
+    let (others, refused) = loop {
+        let (leads, others) = leader_and_others(&managers).await;
+        for n in &others {
+            net.cut(*n);
+        }
+        let asked = &managers[usize::from(leads) - 1].store;
+        let refused = asked.propose(vec![create_secret(2, "b", 5)]).await.unwrap_err();
+        if !matches!(refused, ProposeError::NotLeader(_)) {
+            break (others, refused);
+        }
+        net.heal(); // another one has come to lead before
+    };
 
     let ProposeError::Undecided(why) = &refused else { panic!("{refused:?}") };
     let ProposeError::NoQuorum { reachable: 1, voters: 3, missing } = &**why else { panic!("{why:?}") };
-    assert_eq!(missing.iter().map(|member| member.node).collect::<BTreeSet<_>>(), [node_id(2), node_id(3)].into());
-    assert!(refused.to_string().contains("10.0.0.2:7377"), "{refused}");
+    let silent: BTreeSet<_> = others.iter().map(|n| node_id(*n)).collect();
+    assert_eq!(missing.iter().map(|member| member.node).collect::<BTreeSet<_>>(), silent);
+    assert!(refused.to_string().contains(&member(others[0]).address), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,15 +322,32 @@ async fn leader_that_is_superseded_does_not_know_what_came_of_a_proposal() {
     let net = Arc::new(Net::default());
     let managers = cluster(&net, 3).await;
 
-    net.cut(1);
-    let cut_off = managers[0].store.clone();
-    let proposal = tokio::spawn(async move { cut_off.propose(vec![create_secret(1, "a", 5)]).await });
-    let new = leader(&managers[1..]).await;
-    new.store.propose(vec![create_secret(2, "b", 5)]).await.unwrap();
+    let (cut_off, proposal) = loop {
+        let (cut_off, _) = leader_and_others(&managers).await;
+        let old = managers[usize::from(cut_off) - 1].store.clone();
+        let mut log = old.replica().unwrap().raft.metrics();
+        let before = log.borrow().last_log_index;
+        net.cut(cut_off);
+        let mut proposal = tokio::spawn(async move { old.propose(vec![create_secret(1, "a", 5)]).await });
+        // It is in the log of the one that is cut off, where nobody else writes, before another one leads.
+        tokio::select! {
+            written = log.wait_for(|now| now.last_log_index > before) => {
+                drop(written.unwrap());
+                break (cut_off, proposal);
+            }
+            refused = &mut proposal => {
+                let refused = refused.unwrap().unwrap_err();
+                assert!(matches!(refused, ProposeError::NotLeader(_)), "{refused:?}"); // it has not led any more
+                net.heal();
+            }
+        }
+    };
+    propose(without(&managers, cut_off), vec![create_secret(2, "b", 5)]).await;
     net.heal();
 
     let refused = proposal.await.unwrap().unwrap_err();
-    assert!(matches!(refused, ProposeError::Superseded), "{refused:?}");
+    // A machine that is too slow for an election gives it up before.
+    assert!(matches!(refused, ProposeError::Superseded | ProposeError::Undecided(_)), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,17 +355,60 @@ async fn leader_hands_over_before_it_is_taken_out_and_has_no_say_afterwards() {
     let net = Arc::new(Net::default());
     let managers = cluster(&net, 3).await;
 
-    let (old, id) = (managers[0].store.replica().unwrap(), managers[0].id());
-    assert_eq!(old.remove_member(id).await, Err(MembershipError::Leads));
-    old.hand_over().await.unwrap();
-    let new = leader(&managers[1..]).await;
-    new.store.replica().unwrap().remove_member(id).await.unwrap();
-    new.store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+    let (n, others) = leader_and_others(&managers).await;
+    let old = managers[usize::from(n) - 1].store.replica().unwrap();
+    assert_eq!(old.remove_member(old.member_id()).await, Err(MembershipError::Leads));
+    let handed_over = async {
+        while let Err(error) = old.hand_over().await {
+            assert!(matches!(error, MembershipError::Quorum(_)), "{error}"); // the others have been too slow
+        }
+    };
+    timeout(PATIENCE, handed_over).await.expect("nobody takes the lead");
+    loop {
+        let new = leader(without(&managers, n)).await.store.replica().unwrap();
+        match new.remove_member(old.member_id()).await {
+            Err(MembershipError::NotLeader(_)) => tokio::task::yield_now().await,
+            outcome => break outcome.unwrap(),
+        }
+    }
+    propose(without(&managers, n), vec![create_secret(1, "a", 5)]).await;
 
-    let members = new.store.replica().unwrap().members();
+    let members = leader(without(&managers, n)).await.store.replica().unwrap().members();
     let voters: BTreeSet<_> = members.iter().filter(|status| status.voter).map(|status| status.member.node).collect();
-    assert_eq!(voters, [node_id(2), node_id(3)].into());
+    let rest: BTreeSet<_> = others.into_iter().map(node_id).collect();
+    assert_eq!(voters, rest);
     assert!(old.linearize().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_that_nobody_takes_the_lead_from_says_so_and_serves_when_the_others_are_back() {
+    let net = Arc::new(Net::default());
+    let managers = cluster(&net, 3).await;
+    let error = loop {
+        let (leads, others) = leader_and_others(&managers).await;
+        for n in &others {
+            net.cut(*n);
+        }
+        let replica = managers[usize::from(leads) - 1].store.replica().unwrap();
+        match replica.hand_over().await {
+            Err(error) => break error,
+            Ok(()) => {
+                // Another one has come to lead before.
+                let now = replica.leadership().leader;
+                assert!(now.is_some_and(|leader| leader != member(leads)), "nobody has taken the lead");
+                net.heal();
+            }
+        }
+    };
+
+    assert_eq!(error.to_string(), "no other manager has taken the lead in 2s");
+    net.heal();
+    // One that is cut off stands for election meanwhile: the leader of before may not know yet that it leads no more.
+    while leader(&managers).await.store.replica().unwrap().linearize().await.is_err() {}
+    propose(&managers, vec![create_secret(1, "a", 5)]).await;
+    for manager in &managers {
+        until(&manager.store, |view| view.secret(&secret_id(1)).is_some()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,11 +427,11 @@ async fn manager_that_is_alone_leads_on() {
 async fn a_restarted_manager_goes_on_where_it_was() {
     let net = Arc::new(Net::default());
     let mut managers = cluster(&net, 3).await;
-    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+    propose(&managers, vec![create_secret(1, "a", 5)]).await;
     let Manager { _guard, path, store } = managers.remove(2);
     net.servers.lock().remove(&member(3).address);
     store.shutdown().await;
-    managers[0].store.propose(vec![create_secret(2, "b", 5)]).await.unwrap();
+    propose(&managers, vec![create_secret(2, "b", 5)]).await;
 
     let again = start(&net, 3, _guard, path).await;
 
@@ -332,7 +444,7 @@ async fn a_restarted_manager_goes_on_where_it_was() {
 async fn survivor_goes_on_alone_with_all_that_its_log_has() {
     let net = Arc::new(Net::default());
     let mut managers = cluster(&net, 3).await;
-    managers[0].store.propose(vec![create_secret(1, "a", 5)]).await.unwrap();
+    propose(&managers, vec![create_secret(1, "a", 5)]).await;
     until(&managers[2].store, |view| view.secret(&secret_id(1)).is_some()).await;
     let Manager { _guard, path, store } = managers.remove(2);
     let member_before = store.replica().unwrap().member_id();
@@ -369,13 +481,13 @@ async fn store_of_no_cluster_cannot_go_on_alone() {
 async fn backup_of_a_busy_cluster_becomes_a_store_that_others_can_join() {
     let net = Arc::new(Net::default());
     let managers = cluster(&net, 2).await;
-    managers[0].store.propose(vec![create_secret(1, "a", 5), create_secret(2, "large", 300_000)]).await.unwrap();
-    managers[0].store.propose(vec![update_secret(1, 1, 10, 9)]).await.unwrap();
-    let kept = managers[0].store.replica().unwrap().backup().await.unwrap();
+    propose(&managers, vec![create_secret(1, "a", 5), create_secret(2, "large", 300_000)]).await;
+    propose(&managers, vec![update_secret(1, 1, 10, 9)]).await;
+    let kept = leader(&managers).await.store.replica().unwrap().backup().await.unwrap();
     // What happens after it is not in it, and does not take away what is.
-    managers[0].store.propose(vec![Op::RemoveSecret { id: secret_id(2) }]).await.unwrap();
+    propose(&managers, vec![Op::RemoveSecret { id: secret_id(2) }]).await;
     for version in 2..=600 {
-        managers[0].store.propose(vec![update_secret(1, version, 10, 8)]).await.unwrap();
+        propose(&managers, vec![update_secret(1, version, 10, 8)]).await;
     }
     let mut file = written(&kept);
 
@@ -446,30 +558,35 @@ async fn clocks_that_jump_make_no_read_stale() {
     }
     managers[0].store.propose(vec![init_at(1)]).await.unwrap();
     for n in 2..=3 {
-        let new = managers[usize::from(n) - 1].id();
-        managers[0].store.replica().unwrap().add_member(new, member(n)).await.unwrap();
+        let at = usize::from(n) - 1;
+        add(&managers[..at], &managers[at], n).await;
     }
     let mut written = 0;
     for jump in [1, -1, 60_000_000_000, -60_000_000_000, YEAR, -YEAR, 10 * YEAR, -10 * YEAR, 0] {
         for (at, clock) in clocks.iter().enumerate() {
             // Each jumps at another moment, and one of them the other way.
             clock.set(Timestamp(20 * YEAR + if at == 1 { -jump } else { jump }));
-            let leader = leader(&managers).await;
             written += 1;
-            leader.store.propose(vec![create_secret(written, &format!("s{written}"), 5)]).await.unwrap();
-            leader.store.replica().unwrap().linearize().await.unwrap();
-            assert!(leader.store.view().secret(&secret_id(written)).is_some(), "{jump}");
+            propose(&managers, vec![create_secret(written, &format!("s{written}"), 5)]).await;
+            let read = loop {
+                let store = &leader(&managers).await.store;
+                match store.replica().unwrap().linearize().await {
+                    Err(ProposeError::NotLeader(_)) => tokio::task::yield_now().await,
+                    outcome => break outcome.map(|()| store.view()).unwrap(),
+                }
+            };
+            assert!(read.secret(&secret_id(written)).is_some(), "{jump}");
         }
     }
 
-    let old = leader(&managers).await;
-    let at = managers.iter().position(|manager| manager.id() == old.id()).unwrap();
-    net.cut(u8::try_from(at + 1).unwrap());
+    let (n, _) = leader_and_others(&managers).await;
+    let at = usize::from(n) - 1;
+    let old = &managers[at].store;
+    net.cut(n);
     clocks[at].set(Timestamp(0)); // its lease would last for ever
-    let new = leader(managers.iter().filter(|manager| manager.id() != old.id())).await;
-    new.store.propose(vec![create_secret(200, "after", 5)]).await.unwrap();
+    propose(without(&managers, n), vec![create_secret(200, "after", 5)]).await;
 
-    assert!(old.store.replica().unwrap().linearize().await.is_err(), "it has answered with what is old");
+    assert!(old.replica().unwrap().linearize().await.is_err(), "it has answered with what is old");
     net.heal();
-    until(&old.store, |view| view.secret(&secret_id(200)).is_some()).await;
+    until(old, |view| view.secret(&secret_id(200)).is_some()).await;
 }

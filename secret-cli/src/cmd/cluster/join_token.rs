@@ -10,7 +10,7 @@ use crate::cmd::Context;
 use crate::failure::Failure;
 use crate::parse::duration;
 use crate::parse::role::{self, Role};
-use crate::{output, timestamp};
+use crate::{clock, output, timestamp};
 
 #[derive(Debug, Args)]
 pub(crate) struct JoinToken {
@@ -54,11 +54,16 @@ pub(crate) async fn run(context: &Context, args: &JoinToken) -> Result<u8, Failu
         token.token, token.address
     );
     let expires = token.expires_at.as_ref().map(|at| timestamp::rfc3339(Some(at)));
-    if let Some(expires) = &expires {
-        plain += &format!("\nThe token counts until {expires}.");
+    let has_expired = token.expires_at.as_ref().is_some_and(|at| timestamp::is_past(at, clock::now()));
+    match &expires {
+        Some(at) if has_expired => plain += &format!("\nThe token has expired ({at}): make a new one with --rotate."),
+        Some(at) => plain += &format!("\nThe token counts until {at}."),
+        None => {}
     }
-    if let Some(uses) = token.uses_left {
-        plain += &format!("\nNodes that may still come in with it: {uses}.");
+    match token.uses_left {
+        Some(0) => plain += "\nThe token has been used as often as it may: make a new one with --rotate.",
+        Some(uses) => plain += &format!("\nNodes that may still come in with it: {uses}."),
+        None => {}
     }
     let value = json!({
         "Role": role,

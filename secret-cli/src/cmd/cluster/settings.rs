@@ -13,7 +13,7 @@ pub(crate) struct Settings {
     /// How long certificates of nodes count; 2160h in a new cluster
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     cert_expiry: Option<Duration>,
-    /// How often nodes call; one is down after three times as long; 1s in a new cluster
+    /// How often nodes call; one is down after three times as long; 1250ms in a new cluster
     #[arg(long, value_name = "DURATION", value_parser = heartbeat, allow_hyphen_values = true)]
     dispatcher_heartbeat: Option<Duration>,
     /// Ended tasks that are kept for each slot; -1 keeps all; 5 in a new cluster

@@ -38,7 +38,8 @@ async fn change(context: &Context, name: &str, role: Role) -> Result<(String, St
         (true, false) => format!("Node {name} promoted to a manager in the cluster."),
         (false, true) => format!("Manager {name} demoted in the cluster."),
     };
-    if role.is_manager() != known.manager {
+    // A worker that was demoted a moment ago may have its vote still: the answer is waited for.
+    if role.is_manager() != known.manager || !role.is_manager() {
         let request = UpdateClusterNodeRequest {
             reference: known.id.clone(),
             manager: Some(role.is_manager()),

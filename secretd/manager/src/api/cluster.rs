@@ -25,7 +25,11 @@ pub(super) fn get_cluster(context: &Context, _: v1::GetClusterRequest) -> Result
         voter: status.voter,
     };
     let cluster = view.cluster().map(|cluster| Cluster::clone(cluster).into());
-    Ok(v1::GetClusterResponse { cluster, managers: members.into_iter().map(manager).collect() })
+    Ok(v1::GetClusterResponse {
+        cluster,
+        managers: members.into_iter().map(manager).collect(),
+        state_version: view.version().0,
+    })
 }
 
 pub(super) async fn update_cluster(

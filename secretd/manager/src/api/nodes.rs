@@ -103,7 +103,7 @@ pub(super) async fn update_node(
 /// by itself.
 ///
 /// # Errors
-/// When this manager leads no more: the next one, which takes the vote, is to be asked again.
+/// When this manager leads no more: the next one, which takes the vote, is to be asked again. When too few agree in time.
 async fn without_vote(context: &Context, id: NodeId) -> Result<(), Refusal> {
     let Some(replica) = context.store.replica() else { return Ok(()) };
     let mut leadership = replica.watch_leadership();
@@ -118,7 +118,13 @@ async fn without_vote(context: &Context, id: NodeId) -> Result<(), Refusal> {
         }
         Ok(())
     };
-    tokio::time::timeout(DEMOTION, gone).await.unwrap_or(Ok(()))
+    let late = || {
+        let message = format!(
+            "the node is to be no manager any more, and its vote counts still, because too few of the others have agreed in {DEMOTION:?}: repeat the command"
+        );
+        Refusal::new(Code::NoQuorum, message)
+    };
+    tokio::time::timeout(DEMOTION, gone).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// A manager may go when a majority of the rest answers.

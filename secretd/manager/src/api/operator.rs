@@ -38,6 +38,7 @@ pub(super) async fn issue(
         let identity = Identity::Operator { name: request.name.clone(), role };
         let subject = Subject { cluster: cluster.cluster.id, identity };
         let authority = authority(cluster)?;
+        check_validity(validity, authority.expires_at().map_err(Refusal::invalid)?, context.now())?;
         let issued = authority.issue(&request.request, &subject, validity, context.now());
         let certificate = issued.map_err(Refusal::invalid)?;
         let operator = on_record(&certificate, request, *authority.digest().as_bytes(), context.now())?;
@@ -72,6 +73,20 @@ fn on_record(
         expires_at: Validity::of(certificate).map_err(unusable)?.not_after,
         revoked_at: None,
     })
+}
+
+fn check_validity(validity: Duration, root: Timestamp, now: Timestamp) -> Result<(), Refusal> {
+    if validity.is_zero() {
+        return Err(Refusal::invalid("a certificate must count for some time (--expiry)"));
+    }
+    let left = Duration::from_nanos(u64::try_from(root.0.saturating_sub(now.0)).unwrap_or_default());
+    if validity > left && !left.is_zero() {
+        let hours = left.as_secs() / 3600;
+        let message =
+            format!("a certificate counts no longer than the cluster's root, which has {hours}h left (--expiry)");
+        return Err(Refusal::invalid(message));
+    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
@@ -117,7 +132,9 @@ pub(super) async fn remove(
         context.store.propose(vec![Op::RevokeOperators { serials }]).await?;
         Ok(chosen)
     };
-    let chosen = record(caller, "operator.revoke", &request.reference, outcome.await)?;
+    // What is no name or serial number may be anything: it has no place in the journal.
+    let named = check_name(&request.reference).map_or("?", |()| &request.reference);
+    let chosen = record(caller, "operator.revoke", named, outcome.await)?;
     Ok(v1::RemoveOperatorResponse { operators: chosen.into_iter().map(Into::into).collect() })
 }
 

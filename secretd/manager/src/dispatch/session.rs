@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use secretd_core::node::NodeState;
+use secretd_core::node::{ClusterSpec, NodeState};
 use secretd_proto::id::{NodeId, SessionId};
 use secretd_proto::v1;
 use secretd_store::{Op, ProposeError, Store};
@@ -19,8 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::manager::Ended;
 
-/// How often an agent has to call where the cluster does not say.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A node is down after so many missed heartbeats.
 const MISSED: u32 = 3;
 /// Longer for the nodes that this manager has never heard of: they have to find it first.
@@ -122,20 +120,22 @@ impl Sessions {
         Opened { id, work, ended }
     }
 
-    /// Ends a session that could not begin.
+    /// Ends a session that could not begin. Its node is waited for, until its heartbeats are overdue.
     pub(crate) fn close(&self, session: SessionId) {
         let mut registry = self.registry.lock();
-        if let Some((node, _)) = registry.of(session) {
-            registry.remove(node);
+        if let Some((node, &mut Entry { deadline, heartbeat, .. })) = registry.of(session) {
+            registry.insert(node, Entry { deadline, heartbeat, session: None });
         }
     }
 
-    /// Ends a session: its node says good-bye.
+    /// Ends a session: its node has said good-bye, and is recorded as down.
     pub(crate) fn end(&self, session: SessionId) {
-        if let Some((_, ended)) = self.find(session) {
-            ended.cancel();
+        let mut registry = self.registry.lock();
+        if let Some((node, _)) = registry.of(session)
+            && let Some(session) = registry.remove(node)
+        {
+            session.ended.cancel();
         }
-        self.close(session);
     }
 
     /// Puts off the time at which the session's node counts as down. `None` when there is no such session (any more).
@@ -211,7 +211,7 @@ impl Sessions {
     /// Records the nodes that go quiet, for as long as the store lives.
     pub(crate) async fn watch_over(self, store: Store) -> Result<Infallible, Ended> {
         let view = store.view();
-        let heartbeat = view.cluster().map_or(HEARTBEAT, |cluster| cluster.spec.heartbeat);
+        let heartbeat = view.cluster().map_or(ClusterSpec::HEARTBEAT, |cluster| cluster.spec.heartbeat);
         for node in view.nodes().filter(|node| node.state != NodeState::Down) {
             self.expect(node.id, heartbeat);
         }
@@ -265,5 +265,24 @@ async fn record(store: &Store, op: Op) -> Result<(), ProposeError> {
     match store.propose(vec![op]).await {
         Ok(_) | Err(ProposeError::Conflict(_)) => Ok(()), // a node that is gone needs no record
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn node_whose_session_could_not_begin_is_watched_over_still() {
+        let (sessions, node, heartbeat) = (Sessions::default(), NodeId::random(), Duration::from_secs(1));
+        let first = sessions.open(node, heartbeat);
+
+        // The node comes again, and what it says cannot be recorded.
+        let again = sessions.open(node, heartbeat);
+        sessions.close(again.id);
+
+        assert!(first.ended.is_cancelled() && sessions.find(again.id).is_none());
+        assert_eq!(sessions.connection(node), Some(Connection::Awaited));
+        assert_eq!(sessions.take_overdue(Instant::now() + heartbeat * MISSED), [node]);
     }
 }

@@ -58,8 +58,9 @@ pub(crate) struct World {
     pub(crate) events: Events,
     pub(crate) manager: Manager,
     pub(crate) node: NodeId,
+    shown: Shown,
     channel: Channel,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 pub(crate) type Control = ControlClient<Channel>;
@@ -105,7 +106,16 @@ impl World {
         };
         let this_node = Caller::Node { id: node, role: NodeRole::Manager, shown, expired: false };
         let channel = serve(&manager, this_node, &mut tasks);
-        Self { store, events, manager, node, channel, _tasks: tasks }
+        Self { store, events, manager, node, shown, channel, tasks }
+    }
+
+    /// Another node of the cluster, as it calls the manager.
+    pub(crate) async fn other_node(&mut self) -> DispatcherClient<Channel> {
+        let own = self.store.view().node(&self.node).map(|node| secretd_core::node::Node::clone(node)).unwrap();
+        let other = secretd_core::node::Node { id: NodeId::random(), manager: false, ..own };
+        let caller = Caller::Node { id: other.id, role: NodeRole::Worker, shown: self.shown, expired: false };
+        self.store.propose(vec![secretd_store::Op::PutNode { node: other }]).await.unwrap();
+        DispatcherClient::new(serve(&self.manager, caller, &mut self.tasks))
     }
 
     pub(crate) fn control(&self) -> Control {

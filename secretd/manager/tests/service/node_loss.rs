@@ -109,7 +109,7 @@ async fn newer_session_ends_the_older() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_speaks_for_itself_alone() {
-    let world = World::founded().await;
+    let mut world = World::founded().await;
     let agent = Agent::connect(&world).await;
     let request = v1::SessionRequest {
         node_id: secretd_proto::id::NodeId::random().to_string(),
@@ -117,6 +117,24 @@ async fn a_node_speaks_for_itself_alone() {
         ..Default::default()
     };
     assert_eq!(refused(world.dispatcher().session(request).await.map(drop)).0, Code::PermissionDenied);
+
+    // Nor does it help to know another's session.
+    let mut other = world.other_node().await;
+    let session_id = agent.session.clone();
+    let assignments = v1::AssignmentsRequest { session_id: session_id.clone() };
+    let statuses = v1::UpdateTaskStatusRequest { session_id: session_id.clone(), updates: Vec::new() };
+    let own_key = v1::UpdateNodeRequest { session_id: session_id.clone(), description: Some(description(&[1; 32])) };
+    let beat = v1::HeartbeatRequest { session_id: session_id.clone() };
+    let mut beats = other.heartbeat(tokio_stream::once(beat)).await.unwrap().into_inner();
+    for refused_call in [
+        other.assignments(assignments).await.map(drop),
+        other.update_task_status(statuses).await.map(drop),
+        other.update_node(own_key).await.map(drop),
+        other.leave(v1::LeaveRequest { session_id }).await.map(drop),
+        beats.message().await.map(drop),
+    ] {
+        assert_eq!(refused(refused_call).0, Code::PermissionDenied);
+    }
 
     // A report on a task that is not there any more is late, not wrong.
     let task = secretd_proto::id::TaskId::random().to_string();

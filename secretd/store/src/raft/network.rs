@@ -239,3 +239,74 @@ impl RaftNetwork<TypeConfig> for Connection {
         Backoff::new(std::iter::repeat(RETRY))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A manager on a slow line: entries take their time, and when signs of life come is written down.
+    #[derive(Debug)]
+    struct Slow {
+        entries_take: Duration,
+        signs: Mutex<Vec<Instant>>,
+    }
+
+    #[async_trait]
+    impl Peers for Slow {
+        async fn append(&self, _: &Member, request: v1::AppendRequest) -> Result<v1::AppendResponse, PeerError> {
+            if request.entries.is_empty() {
+                self.signs.lock().push(Instant::now());
+            } else {
+                sleep(self.entries_take).await;
+            }
+            Ok(v1::AppendResponse::default())
+        }
+
+        async fn vote(&self, _: &Member, _: v1::VoteRequest) -> Result<v1::VoteResponse, PeerError> {
+            Err(PeerError("nobody votes here".to_owned()))
+        }
+
+        async fn install_snapshot(
+            &self,
+            _: &Member,
+            _: mpsc::Receiver<v1::SnapshotChunk>,
+        ) -> Result<v1::SnapshotResponse, PeerError> {
+            Err(PeerError("nobody is behind here".to_owned()))
+        }
+    }
+
+    fn large() -> v1::AppendRequest {
+        v1::AppendRequest { entries: vec![v1::AppendedEntry::default()], ..v1::AppendRequest::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_entries_do_not_keep_signs_of_life_away() {
+        let slow = Slow { entries_take: Duration::from_secs(9), signs: Mutex::default() };
+        let began = Instant::now();
+
+        deliver(&slow, &Member::default(), large()).await.unwrap();
+
+        let signs = slow.signs.into_inner();
+        let mut heard = vec![began];
+        heard.extend(signs);
+        heard.push(Instant::now());
+        let longest = heard.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(longest <= 2 * HEARTBEAT, "nothing was heard for {longest:?}");
+        assert_eq!(began.elapsed(), Duration::from_secs(9), "the entries are sent once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_that_nobody_answers_are_given_up() {
+        let dead = Slow { entries_take: Duration::from_hours(1), signs: Mutex::default() };
+        let began = Instant::now();
+
+        deliver(&dead, &Member::default(), large()).await.unwrap_err();
+
+        assert_eq!(began.elapsed(), LONGEST_CALL);
+    }
+}

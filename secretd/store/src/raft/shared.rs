@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use zeroize::Zeroizing;
 
 use crate::engine::{Engine, Key, Writes};
 use crate::failure::StorageFailure;
@@ -32,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) witness: Arc<Witness>,
     /// Whether entries were appended since what is known of others was written down in a commit of its own.
     appended: AtomicBool,
-    staged: Mutex<BTreeMap<Key, Option<Vec<u8>>>>,
+    staged: Mutex<BTreeMap<Key, Option<Zeroizing<Vec<u8>>>>>,
     /// Up to which entry the state has come.
     applied: AtomicU64,
     /// Entries that raft does without once the snapshot is installed that it has been given.
@@ -119,6 +120,7 @@ impl Shared {
 
     /// Leaves a record (or its removal, `None`) for a later commit. A later one for the same key replaces it.
     pub(crate) fn stage(&self, records: impl IntoIterator<Item = (Key, Option<Vec<u8>>)>) {
+        let records = records.into_iter().map(|(key, record)| (key, record.map(Zeroizing::new)));
         self.staged.lock().extend(records);
     }
 
@@ -158,7 +160,7 @@ impl Shared {
         let mut all = Writes::default();
         for (key, record) in std::mem::take(&mut *self.staged.lock()) {
             match record {
-                Some(plaintext) => all.put(key, plaintext),
+                Some(mut plaintext) => all.put(key, std::mem::take(&mut *plaintext)),
                 None => all.delete(key),
             }
         }

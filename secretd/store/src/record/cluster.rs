@@ -1,5 +1,6 @@
 //! The cluster's record, with the keys that only managers have.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use secretd_core::time::Timestamp;
@@ -29,19 +30,19 @@ pub(super) fn to_stored(record: &ClusterRecord) -> v1::StoredCluster {
     }
 }
 
-pub(super) fn from_stored(stored: v1::StoredCluster) -> Result<ClusterRecord, StorageFailure> {
-    let key = |bytes: Vec<u8>| Arc::new(KeyBytes::new(bytes));
+pub(super) fn from_stored(mut stored: v1::StoredCluster) -> Result<ClusterRecord, StorageFailure> {
+    let key = |bytes: &mut Vec<u8>| Arc::new(KeyBytes::new(take(bytes)));
     Ok(ClusterRecord {
-        cluster: Arc::new(required("cluster", stored.cluster)?.try_into().map_err(unknown)?),
+        cluster: Arc::new(required("cluster", stored.cluster.take())?.try_into().map_err(unknown)?),
         keys: ClusterKeys {
-            sealing: Arc::new(private_key(stored.sealing_key)?),
-            authority: key(stored.authority_key),
-            worker: join_secret_back(required("worker", stored.worker)?),
-            manager: join_secret_back(required("manager", stored.manager)?),
-            unlock: (!stored.unlock_key.is_empty()).then(|| key(stored.unlock_key)),
+            sealing: Arc::new(private_key(take(&mut stored.sealing_key))?),
+            authority: key(&mut stored.authority_key),
+            worker: join_secret_back(required("worker", stored.worker.take())?),
+            manager: join_secret_back(required("manager", stored.manager.take())?),
+            unlock: (!stored.unlock_key.is_empty()).then(|| key(&mut stored.unlock_key)),
             unlock_version: stored.unlock_key_version,
         },
-        operators: stored.operators.into_iter().map(operator_back).collect::<Result<_, _>>()?,
+        operators: take(&mut stored.operators).into_iter().map(operator_back).collect::<Result<_, _>>()?,
         former_managers: stored.former_managers.iter().map(|id| parse("id", id)).collect::<Result<_, _>>()?,
     })
 }
@@ -88,11 +89,11 @@ fn join_secret(token: &JoinSecret) -> v1::StoredJoinSecret {
     }
 }
 
-fn join_secret_back(stored: v1::StoredJoinSecret) -> JoinSecret {
+fn join_secret_back(mut stored: v1::StoredJoinSecret) -> JoinSecret {
     JoinSecret {
-        secret: Arc::new(KeyBytes::new(stored.secret)),
+        secret: Arc::new(KeyBytes::new(take(&mut stored.secret))),
         expires_at: (stored.expires_at_unix_nanos != 0).then_some(Timestamp(stored.expires_at_unix_nanos)),
-        uses_left: stored.uses.map(|uses| uses.left),
+        uses_left: stored.uses.take().map(|uses| uses.left),
     }
 }
 

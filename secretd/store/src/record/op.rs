@@ -112,9 +112,9 @@ pub(super) fn from_stored(stored: v1::StoredOp) -> Result<Op, StorageFailure> {
             expect: Version(op.expect),
             record: cluster::from_stored(required("cluster", op.cluster)?)?,
         },
-        Stored::AdmitNode(op) => Op::AdmitNode {
-            node: required("node", op.node)?.try_into().map_err(unknown)?,
-            secret: Arc::new(KeyBytes::new(op.secret)),
+        Stored::AdmitNode(mut op) => Op::AdmitNode {
+            node: required("node", op.node.take())?.try_into().map_err(unknown)?,
+            secret: Arc::new(KeyBytes::new(std::mem::take(&mut op.secret))),
         },
         Stored::SetNodeSpec(op) => Op::SetNodeSpec {
             id: parse("id", &op.id)?,
