@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use secretd_ca::pem;
 use secretd_ca::tls::{Credentials, client_config, manager_name};
-use secretd_ca::{CertificateDer, pem};
 use secretd_core::seam::clock::SystemClock;
 use secretd_proto::limit::MAX_MESSAGE_LENGTH;
 use secretd_proto::v1::control_client::ControlClient;
@@ -22,6 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError};
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -107,11 +108,10 @@ impl fmt::Display for Host {
     }
 }
 
-/// What an operator shows of itself: certificate, key, and the roots that it trusts.
+/// What an operator shows of itself, a certificate and its key, and the roots that it trusts.
 #[derive(Debug)]
 pub(crate) struct Certificate {
-    credentials: Credentials,
-    roots: Vec<CertificateDer<'static>>,
+    config: Arc<ClientConfig>,
 }
 
 impl Certificate {
@@ -128,7 +128,15 @@ impl Certificate {
         if roots.is_empty() {
             return Err(refused(&"there are no root certificates in it"));
         }
-        Ok(Self { credentials: Credentials { certificate, key, chain: Vec::new() }, roots })
+        let credentials = Credentials { certificate, key, chain: Vec::new() };
+        let config = client_config(&credentials, &roots, Arc::new(SystemClock)).map_err(|error| {
+            let reason = error.to_string();
+            match reason.contains("KeyMismatch") {
+                true => refused(&"the key in it is not the certificate's"),
+                false => refused(&reason),
+            }
+        })?;
+        Ok(Self { config })
     }
 }
 
@@ -214,11 +222,10 @@ impl Target {
     async fn connect_tls(&self, address: &str) -> Result<TlsStream<TcpStream>, Failure> {
         let missing = || Failure::usage("tcp:// needs a certificate: give --cert FILE, or use a context that has one");
         let certificate = self.certificate.as_ref().ok_or_else(missing)?;
-        let config = client_config(&certificate.credentials, &certificate.roots, Arc::new(SystemClock));
-        let config = config.map_err(Failure::invalid)?;
         let stream = TcpStream::connect(address).await.map_err(|error| self.unreachable(&error))?;
         let _ = stream.set_nodelay(true); // slower without, nothing else
-        TlsConnector::from(config).connect(manager_name(), stream).await.map_err(|error| self.unreachable(&error))
+        let connector = TlsConnector::from(Arc::clone(&certificate.config));
+        connector.connect(manager_name(), stream).await.map_err(|error| self.unreachable(&error))
     }
 
     async fn channel_on(
@@ -241,6 +248,9 @@ impl Target {
 
     fn unreachable(&self, error: &io::Error) -> Failure {
         let host = &self.host;
+        if let Some(said) = tls_words(error) {
+            return Failure::unreachable(format!("cannot reach secretd at {host}: {said}"));
+        }
         let reason = error.to_string().to_lowercase();
         let reason = reason.split(" (os error").next().unwrap_or_default();
         match host {
@@ -254,5 +264,65 @@ impl Target {
                 "cannot reach secretd at {host}: {reason}: is it a manager of this cluster?"
             )),
         }
+    }
+}
+
+/// What to say where TLS has not come about and the library's own words help nobody.
+fn tls_words(error: &io::Error) -> Option<&'static str> {
+    let error = error.get_ref()?.downcast_ref::<TlsError>()?;
+    if let TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) = error {
+        return Some(
+            "the manager is of another cluster than this certificate, or the cluster's root was replaced: is it a manager of this cluster? If it is, make a new certificate with \"sctl operator create\"",
+        );
+    }
+    matches!(error, TlsError::InvalidMessage(_)).then_some(
+        "what answers there does not speak TLS: is it a manager of this cluster? Give the address and port of one",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use secretd_ca::{Authority, Identity, NodeKey, OperatorRole, Subject};
+    use secretd_core::time::Timestamp;
+    use secretd_proto::id::ClusterId;
+    use tokio_rustls::rustls::InvalidMessage;
+
+    use super::*;
+
+    #[test]
+    fn key_of_another_certificate_is_refused() {
+        let (cluster, now) = (ClusterId::random(), Timestamp(1_800_000_000_000_000_000));
+        let authority = Authority::generate(cluster, now).unwrap();
+        let (own, other) = (NodeKey::generate().unwrap(), NodeKey::generate().unwrap());
+        let identity = Identity::Operator { name: "mia".to_owned(), role: OperatorRole::Viewer };
+        let (request, hour) = (own.request().unwrap(), Duration::from_secs(3600));
+        let certificate = authority.issue(&request, &Subject { cluster, identity }, hour, now).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mia.pem");
+        let write = |key: &NodeKey| {
+            let (own, root) = (pem::certificate_to_pem(&certificate), pem::certificate_to_pem(authority.certificate()));
+            std::fs::write(&path, format!("{own}{}{root}", *pem::key_to_pem(key))).unwrap();
+        };
+
+        write(&own);
+        Certificate::read(&path).unwrap();
+        write(&other);
+        let refused = Certificate::read(&path).unwrap_err();
+        let wanted = "the key in it is not the certificate's: give a file of \"sctl operator create\"";
+        assert_eq!(refused.message, format!("{}: {wanted}", path.display()));
+    }
+
+    #[test]
+    fn words_of_the_tls_library_do_not_reach_people() {
+        let words = |error: TlsError| tls_words(&io::Error::new(io::ErrorKind::InvalidData, error));
+        for (error, said) in [
+            (TlsError::InvalidCertificate(CertificateError::UnknownIssuer), "the manager is of another cluster"),
+            (TlsError::InvalidMessage(InvalidMessage::InvalidContentType), "what answers there does not speak TLS"),
+        ] {
+            let words = words(error).unwrap();
+            assert!(words.starts_with(said) && words.contains("is it a manager of this cluster?"), "{words}");
+        }
+        assert_eq!(words(TlsError::DecryptError), None);
+        assert_eq!(tls_words(&io::Error::from(io::ErrorKind::ConnectionRefused)), None);
     }
 }

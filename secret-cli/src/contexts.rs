@@ -1,15 +1,15 @@
 //! Where nodes are, under names: a directory with two files for each context, and one that says which is in use.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use secretd_proto::code::Code;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::new_file::NewFile;
 
 /// The context that is there without being made: the control socket of this node.
 pub(crate) const DEFAULT: &str = "default";
@@ -130,24 +130,13 @@ impl Contexts {
 }
 
 /// Writes a file that its owner alone can read: all of it or nothing.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let written = begin(path).and_then(|(new, mut file)| {
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = NewFile::begin(path).and_then(|new| {
+        let mut file = new.file();
         file.write_all(bytes)?;
-        fs::rename(&new, path)
+        new.replace()
     });
     written.map_err(|error| failed(path, &error))
-}
-
-/// Whether [`write()`] can begin: to be asked before anything is made that could not be kept.
-pub(crate) fn check_place(path: &Path) -> Result<(), Failure> {
-    begin(path).and_then(|(new, _)| fs::remove_file(new)).map_err(|error| failed(path, &error))
-}
-
-fn begin(path: &Path) -> io::Result<(OsString, File)> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    Ok((new, file))
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {

@@ -87,6 +87,17 @@ impl Format {
         }
     }
 
+    /// Whether a template fits what [`Self::object`] will be given: asked before a call that cannot be taken back.
+    /// `example` has the same fields.
+    pub(crate) fn check(&self, example: &Value) -> Result<(), Failure> {
+        match self {
+            Self::Table | Self::Json(_) => Ok(()),
+            Self::Template(template) | Self::TableTemplate(template) => {
+                template.check(example).map_err(Failure::invalid)
+            }
+        }
+    }
+
     /// Objects in full, as `inspect` shows them.
     pub(crate) fn inspect(&self, objects: &[Value]) -> Result<String, Failure> {
         match self {
@@ -183,6 +194,21 @@ mod tests {
         assert_eq!(format.list(&[("ID", "ID")], &[], &rows).unwrap(), "{\"ID\":\"x1\",\"Stale\":true}\n");
         assert_eq!(format.inspect(&rows).unwrap(), "[{\"ID\":\"x1\",\"Stale\":true}]\n");
         assert_eq!(format.object("", &rows[0]).unwrap(), "{\"ID\":\"x1\"}\n", "what was changed is not old");
+    }
+
+    #[test]
+    fn wrong_field_shows_on_an_example_and_what_depends_on_values_does_not() {
+        let example = json!({ "Key": "", "Managers": [] });
+        let check = |text: &str| Format::parse(Some(text), Age::Newest).unwrap().check(&example);
+        for fits in ["table", "json", "{{.Key}}", "table {{.Key}}", "{{index .Managers 0}} {{len .Key}}"] {
+            assert_eq!(check(fits), Ok(()), "{fits}");
+        }
+        for (text, field) in [("{{.Nope}}", "Nope"), ("{{index .Managers 0}} {{.nope}}", "nope"), ("table {{.X}}", "X")]
+        {
+            let refused = check(text).unwrap_err();
+            let wanted = format!("template: there is no field .{field}: there are Key, Managers");
+            assert_eq!((refused.exit, refused.message), (1, wanted), "{text}");
+        }
     }
 
     #[test]

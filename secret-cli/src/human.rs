@@ -38,6 +38,12 @@ pub(crate) fn since_epoch(at: Option<&Timestamp>) -> Duration {
     })
 }
 
+/// `1 secret`, `4 services`.
+pub(crate) fn count(number: u32, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 /// Decimal, with three digits, as `image ls` has it: `12.3MB`.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(crate) fn size(bytes: u64) -> String {
@@ -85,6 +91,14 @@ mod tests {
         ];
         for (seconds, words) in table {
             assert_eq!(duration(Duration::from_secs(seconds)), words);
+        }
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let table = [(0, "0 secrets"), (1, "1 secret"), (2, "2 secrets")];
+        for (number, words) in table {
+            assert_eq!(count(number, "secret"), words);
         }
     }
 

@@ -14,6 +14,7 @@ mod failure;
 mod format;
 mod human;
 mod input;
+mod new_file;
 mod output;
 mod parse;
 mod seal;

@@ -25,8 +25,8 @@ pub(crate) struct Upload {
     bar: ProgressBar,
 }
 
-/// Opens an archive, or standard input (`-`).
-pub(crate) fn open(source: &Path) -> Result<Upload, Failure> {
+/// Opens an archive, or standard input (`-`); `kind` is what is wanted.
+pub(crate) fn open(source: &Path, kind: &str) -> Result<Upload, Failure> {
     let (name, file) = if source == Path::new("-") {
         ("standard input".to_owned(), io::stdin().as_fd().try_clone_to_owned().map(File::from))
     } else {
@@ -35,7 +35,7 @@ pub(crate) fn open(source: &Path) -> Result<Upload, Failure> {
     let file = file.map_err(|error| Failure::failed(format!("cannot read {name}: {error}")))?;
     let metadata = file.metadata().map_err(|error| Failure::failed(format!("cannot read {name}: {error}")))?;
     if metadata.is_dir() {
-        return Err(Failure::failed(format!("cannot read {name}: it is a directory: give an archive")));
+        return Err(Failure::failed(format!("cannot read {name}: it is a directory: give {kind}")));
     }
     let (sender, pieces) = mpsc::channel(AHEAD);
     let reader = std::thread::Builder::new().name("archive".to_owned()).spawn(move || read(file, &sender));

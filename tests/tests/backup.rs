@@ -1,11 +1,21 @@
 //! Backup and restore: one sealed file of a busy cluster, from which another node makes the cluster again.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use secretd_tests::lab::{Lab, until_shown};
+use rustix::process::{Pid, Signal, kill_process};
+use secretd_tests::lab::{Lab, until, until_shown};
 use secretd_tests::peer::rows_hold;
+
+/// What is in a directory.
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(directory)?;
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
 
 #[test]
 fn cluster_that_is_lost_comes_back_from_one_file() -> Result<()> {
@@ -23,7 +33,7 @@ fn cluster_that_is_lost_comes_back_from_one_file() -> Result<()> {
     let name = file.to_str().context("a path")?;
     let printed = lab.node(follower).ok(&["cluster", "backup", name])?;
     let key = printed.split_whitespace().find(|word| word.starts_with("SCTLBACKUP-1-")).context("no key")?.to_owned();
-    ensure!(printed.contains("2 secrets, 1 services"), "{printed}");
+    ensure!(printed.contains("2 secrets, 1 service,"), "{printed}");
     ensure!(fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600);
     let bytes = fs::read(&file)?;
     for known in [&b"hunter2-backed-up"[..], b"psql-pw", b"secretd-ca", b"busybox", &payload.as_bytes()[..64]] {
@@ -45,7 +55,7 @@ fn cluster_that_is_lost_comes_back_from_one_file() -> Result<()> {
     lab.node_mut(1).start_daemon()?;
     let node = lab.node(1);
     let restored = node.ok_with(&["cluster", "restore", name], key.as_bytes())?;
-    ensure!(restored.contains("2 secrets, 1 services") && restored.contains("is now its only manager"), "{restored}");
+    ensure!(restored.contains("2 secrets, 1 service.") && restored.contains("is now its only manager"), "{restored}");
     ensure!(node.ok(&["secret", "ls", "--format", "{{.Name}}"])? == "large\npsql-pw");
 
     // The worker comes back by itself; what ran on the lost managers runs elsewhere.
@@ -81,7 +91,7 @@ fn restore_refuses_what_is_not_the_whole_backup_of_a_cluster_and_leaves_nothing(
     let path = |name: &str| node.path(name).to_string_lossy().into_owned();
     let early = node.refused(1, &["cluster", "backup", &path("early")], b"")?;
     ensure!(early.contains("this node is not a cluster manager"), "{early}");
-    ensure!(!node.path("early").exists() && !node.path("early.partial").exists());
+    ensure!(!names(&node.path("."))?.iter().any(|name| name.starts_with("early")));
     node.ok(&["cluster", "init"])?;
     node.ok_with(&["secret", "create", "kept", "-"], b"x")?;
     let short = node.refused(1, &["cluster", "backup", "--passphrase", &path("short")], b"hunter2")?;
@@ -126,7 +136,69 @@ fn restore_refuses_what_is_not_the_whole_backup_of_a_cluster_and_leaves_nothing(
 
     // After all of that it can still be had back.
     let restored = empty.ok_with(&["cluster", "restore", &file], b"correct horse")?;
-    ensure!(restored.contains("1 secrets, 0 services"), "{restored}");
+    ensure!(restored.contains("1 secret, 0 services."), "{restored}");
     ensure!(empty.ok(&["secret", "ls", "--format", "{{.Name}}"])? == "kept");
     rows_hold("restore_refuses_what_is_not_the_whole_backup_of_a_cluster_and_leaves_nothing")
+}
+
+#[test]
+fn backup_that_fails_leaves_nothing_and_two_at_once_do_not_mix() -> Result<()> {
+    let lab = Lab::start(2)?;
+    let node = lab.node(1);
+    node.ok(&["cluster", "init"])?;
+    node.ok_with(&["secret", "create", "kept", "-"], b"x")?;
+    let directory = node.path("backups");
+    fs::create_dir(&directory)?;
+    let path = directory.join("backup");
+    let file = path.to_str().context("a path")?;
+
+    let wrong = node.refused(1, &["cluster", "backup", "--format", "{{.Nope}}", file], b"")?;
+    ensure!(wrong.contains("there is no field .Nope"), "{wrong}");
+    let nowhere = node.refused(2, &["cluster", "backup", "-"], b"")?;
+    ensure!(nowhere.contains("a backup is not written to standard output"), "{nowhere}");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let lost = node.sctl_command(&["cluster", "backup", file]).stdin(Stdio::null()).stdout(full).output()?;
+    let said = String::from_utf8_lossy(&lost.stderr);
+    ensure!(lost.status.code() == Some(1) && said.contains("the backup's key is lost"), "{lost:?}");
+    ensure!(names(&directory)?.is_empty(), "{:?}", names(&directory)?);
+
+    // What answers never is waited for until a signal comes.
+    let silent = node.path("silent.sock");
+    let _listens = UnixListener::bind(&silent)?;
+    let host = format!("unix://{}", silent.display());
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut command = node.sctl_command(&["--host", &host, "cluster", "backup", file]);
+        let waiting = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        until("the backup has begun", || Ok((!names(&directory)?.is_empty()).then_some(())))?;
+        kill_process(Pid::from_child(&waiting), signal)?;
+        let ended = waiting.wait_with_output()?;
+        ensure!(ended.status.code() == Some(code), "{ended:?}");
+        ensure!(String::from_utf8_lossy(&ended.stderr).contains("is not written"), "{ended:?}");
+        ensure!(names(&directory)?.is_empty(), "{:?}", names(&directory)?);
+    }
+
+    symlink(node.path("elsewhere"), &path)?;
+    let link = node.refused(4, &["cluster", "backup", file], b"")?;
+    ensure!(link.contains("already exists: remove it"), "{link}");
+    fs::remove_file(&path)?;
+
+    let begin = || {
+        let mut command = node.sctl_command(&["cluster", "backup", "-q", file]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
+    let both = [begin()?, begin()?];
+    let mut keys = Vec::new();
+    for one in both {
+        let ended = one.wait_with_output()?;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        if ended.status.success() {
+            keys.push(ended.stdout);
+        } else {
+            ensure!(ended.status.code() == Some(4) && said.contains("already exists: remove it"), "{said}");
+        }
+    }
+    ensure!(keys.len() == 1 && names(&directory)? == ["backup"], "{keys:?} {:?}", names(&directory)?);
+    lab.node(2).ok_with(&["cluster", "restore", file], &keys.concat())?;
+    ensure!(lab.node(2).ok(&["secret", "ls", "--format", "{{.Name}}"])? == "kept");
+    Ok(())
 }

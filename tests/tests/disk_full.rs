@@ -87,6 +87,24 @@ fn start_again(node: &mut Node) -> Result<()> {
     until_active(node)
 }
 
+/// Gives the manager `full` its space back, in which it catches up. It is the process that it was, unless it has ended.
+fn give_space(
+    lab: &mut Lab,
+    full: usize,
+    (before, stays): (Result<i32>, Option<i32>),
+    catches_up: impl FnOnce(&Node) -> Result<String>,
+) -> Result<()> {
+    free(lab.node(full))?;
+    match stays {
+        Some(pid) => ensure!(pid == before?, "n{full} was started again\n{}", lab.node(full).log()),
+        None => start_again(lab.node_mut(full))?,
+    }
+    let began = lab.node(full).daemon_pid()?;
+    catches_up(lab.node(full))?;
+    ensure!(lab.node(full).daemon_pid()? == began, "n{full} was started again\n{}", lab.node(full).log());
+    Ok(())
+}
+
 fn shows(node: &Node, names: &str) -> Result<()> {
     until_shown(node, &["secret", "ls", "--format", "{{.Name}}"], |shown| shown == names).map(drop)
 }
@@ -119,16 +137,7 @@ fn manager_that_follows_with_a_full_disk_stays_and_catches_up_when_there_is_spac
     };
     let stays = unless_ended(lab.node(full), stays())?;
 
-    free(lab.node(full))?;
-    match stays {
-        Some(pid) => {
-            ensure!(pid == before?, "n{full} was started again\n{}", lab.node(full).log());
-        }
-        None => start_again(lab.node_mut(full))?,
-    }
-    let began = lab.node(full).daemon_pid()?;
-    until_shown(lab.node(full), &stale, |names| names == ALL)?;
-    ensure!(lab.node(full).daemon_pid()? == began, "n{full} was started again\n{}", lab.node(full).log());
+    give_space(&mut lab, full, (before, stays), |node| until_shown(node, &stale, |names| names == ALL))?;
     // Its vote counts again, with all that it has.
     lab.node_mut(5 - full).kill_daemon()?;
     until_created(lab.node(full), "s4", b"x")
@@ -223,17 +232,9 @@ fn manager_whose_disk_has_no_room_for_a_snapshot_gets_it_when_there_is_space() -
     };
     let stays = unless_ended(lab.node(full), stays())?;
 
-    free(lab.node(full))?;
-    match stays {
-        Some(pid) => {
-            ensure!(pid == before?, "n{full} was started again\n{}", lab.node(full).log());
-        }
-        None => start_again(lab.node_mut(full))?,
-    }
-    let began = lab.node(full).daemon_pid()?;
-    until_shown(lab.node(full), &["--stale", "secret", "ls", "-q"], |ids| ids.lines().count() == 630)?;
-    ensure!(lab.node(full).daemon_pid()? == began, "n{full} was started again\n{}", lab.node(full).log());
-    Ok(())
+    give_space(&mut lab, full, (before, stays), |node| {
+        until_shown(node, &["--stale", "secret", "ls", "-q"], |ids| ids.lines().count() == 630)
+    })
 }
 
 /// What the cluster has when the manager with a full disk has nothing but `s0`.

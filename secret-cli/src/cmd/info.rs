@@ -1,7 +1,7 @@
 //! `sctl info`
 
 use clap::Args;
-use secretd_proto::v1::{ClusterSpec, GetInfoRequest, GetInfoResponse, ListImagesRequest};
+use secretd_proto::v1::{ClusterSpec, GetInfoRequest, GetInfoResponse, ListImagesRequest, SecretsStatus};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -58,7 +58,13 @@ fn object(info: &GetInfoResponse, images: usize) -> Value {
             "RemoteManagers": info.manager_addresses,
             "Cluster": { "ID": info.cluster_id, "Spec": info.spec.as_ref().map(settings) },
         },
-        "Secrets": { "Backend": secrets.backend, "Memory": secrets.memory, "Weaknesses": secrets.weaknesses },
+        "Secrets": {
+            "Backend": secrets.backend,
+            "Memory": secrets.memory,
+            "Weaknesses": secrets.weaknesses,
+            "KEK": secrets.kek,
+            "KEKSecure": secrets.kek_secure,
+        },
         "Warnings": info.warnings,
     })
 }
@@ -114,10 +120,9 @@ fn plain(info: &GetInfoResponse, images: usize) -> String {
         lines.push(format!(" Node Address: {}", info.address));
         lines.push(format!(" Manager Addresses: {}", info.manager_addresses.join(", ")));
     }
+    lines.push(format!("Images: {images}"));
+    lines.extend(protection(&secrets));
     lines.extend([
-        format!("Images: {images}"),
-        format!("Secret Backend: {}", secrets.backend),
-        format!("Secret Memory: {}", secrets.memory),
         format!("Kernel Version: {}", node.kernel),
         format!("Cgroup Version: {}", node.cgroup),
         format!("OSType: {}", node.os),
@@ -129,4 +134,39 @@ fn plain(info: &GetInfoResponse, images: usize) -> String {
         format!("Run Directory: {}", info.run_dir),
     ]);
     lines.join("\n")
+}
+
+/// How the node protects secrets, a line for each weakness.
+fn protection(secrets: &SecretsStatus) -> Vec<String> {
+    let mut lines = vec![format!("Secret Backend: {}", secrets.backend), format!("Secret Memory: {}", secrets.memory)];
+    // Nobody knows it before the node's data is open.
+    if !secrets.kek.is_empty() {
+        let worth = if secrets.kek_secure { "secure" } else { "weak" };
+        lines.push(format!("Key-Encryption Key: {} ({worth})", secrets.kek));
+    }
+    lines.extend(secrets.weaknesses.iter().map(|weakness| format!(" Weakness: {weakness}")));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use secretd_proto::v1::NodeDescription;
+
+    use super::*;
+
+    #[test]
+    fn weaknesses_and_the_source_of_the_key_are_shown() {
+        let weaknesses = vec!["the key is a file".to_owned(), "reads are not recorded".to_owned()];
+        let secrets = SecretsStatus { kek: "file".to_owned(), weaknesses, ..SecretsStatus::default() };
+        let node = NodeDescription { secrets: Some(secrets), ..NodeDescription::default() };
+        let info = GetInfoResponse { node: Some(node), ..GetInfoResponse::default() };
+
+        let wanted =
+            "Key-Encryption Key: file (weak)\n Weakness: the key is a file\n Weakness: reads are not recorded\n";
+        assert!(plain(&info, 0).contains(wanted), "{}", plain(&info, 0));
+        let object = object(&info, 0);
+        assert_eq!(object["Secrets"]["KEK"], "file");
+        assert_eq!(object["Secrets"]["KEKSecure"].as_bool(), Some(false));
+        assert!(!plain(&GetInfoResponse::default(), 0).contains("Key-Encryption Key"));
+    }
 }

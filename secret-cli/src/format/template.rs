@@ -89,6 +89,13 @@ impl Template {
     pub(crate) fn evaluate(&self, value: &Value) -> Result<String, EvaluateError> {
         evaluate::pieces(&self.0, value)
     }
+
+    /// Whether it fits values with the fields of `example`, however long their lists are.
+    pub(crate) fn check(&self, example: &Value) -> Result<(), EvaluateError> {
+        let checked = self.0.iter().map(|piece| evaluate::pieces(std::slice::from_ref(piece), example));
+        let mut faults = checked.filter_map(Result::err);
+        faults.find(|fault| !matches!(fault, EvaluateError::Index(_))).map_or(Ok(()), Err)
+    }
 }
 
 impl Function {

@@ -136,8 +136,12 @@ pub(super) async fn bind(listen: SocketAddr) -> Result<TcpListener, Refusal> {
             () if kind == io::ErrorKind::AddrNotAvailable => "give an address of this system (--listen-addr)",
             () => "give another --listen-addr",
         };
-        let reason = error.to_string().to_lowercase();
-        let reason = reason.split(" (os error").next().unwrap_or_default();
-        Refusal::new(Code::InvalidArgument, format!("cannot listen on {listen}: {reason}: {advice}"))
+        Refusal::new(Code::InvalidArgument, format!("{}: {advice}", cannot_listen(listen, &error)))
     })
+}
+
+/// What, and why, without what to do.
+pub(super) fn cannot_listen(listen: SocketAddr, error: &io::Error) -> String {
+    let reason = error.to_string().to_lowercase();
+    format!("cannot listen on {listen}: {}", reason.split(" (os error").next().unwrap_or_default())
 }

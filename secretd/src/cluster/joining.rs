@@ -43,6 +43,7 @@ impl Lifecycle {
             text => Some(address::advertise(text, listen, &system).map_err(refusals::invalid)?),
         };
         let listener = bind(listen).await?;
+        self.file().and_then(|file| file.check_room()).map_err(|error| refusals::failed(&error))?;
         let key = NodeKey::generate().map_err(|error| refusals::failed(&error.into()))?;
         let mut unreached = Vec::new();
         for manager in &request.managers {

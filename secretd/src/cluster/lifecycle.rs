@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::credentials::{Own, Present};
 use super::data_key::{LOOK, Resealing, finished};
 use super::due::Due;
+use super::founding::cannot_listen;
 use super::keys::Keys;
 use super::links::Mesh;
 use super::listener;
@@ -236,7 +237,12 @@ impl Lifecycle {
 
     pub(super) async fn bind(&self, membership: &Membership) -> anyhow::Result<TcpListener> {
         let listen = membership.listen;
-        listener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))
+        listener::bind(listen).await.map_err(|error| {
+            anyhow::anyhow!(
+                "{}: stop what listens there, or give the address back to this system",
+                cannot_listen(listen, &error)
+            )
+        })
     }
 
     /// Begins to be a member: with a manager when there is a listener for one.

@@ -7,7 +7,7 @@ use camino::Utf8Path;
 use secretd_core::seam::clock::Clock;
 use secretd_manager::event::Events;
 use secretd_manager::{Deps, Manager};
-use secretd_proto::code::LEADER_KEY;
+use secretd_proto::code::{LEADER_KEY, METADATA_KEY};
 use secretd_proto::v1;
 use secretd_proto::v1::raft_client::RaftClient;
 use secretd_sealing::at_rest::Sealer;
@@ -120,9 +120,11 @@ impl ManagerPart {
                     }
                     Err(status) => {
                         tracing::info!(reason = status.message(), "this manager does not take part yet");
-                        sender.send_replace(Joined::NotYet(status.message().to_owned()));
                         let named = status.metadata().get(LEADER_KEY).and_then(|leader| leader.to_str().ok());
                         leader = named.map(str::to_owned);
+                        if leader.is_none() {
+                            sender.send_replace(Joined::NotYet(hindrance(&status)));
+                        }
                     }
                 }
                 tokio::time::sleep(RETRY).await;
@@ -139,6 +141,20 @@ impl ManagerPart {
         drop(self.manager);
         self.tasks.shutdown().await;
         self.store.shutdown().await;
+    }
+}
+
+/// What keeps a manager from taking part, for people: an answer, or that there was none.
+fn hindrance(status: &tonic::Status) -> String {
+    let message = status.message();
+    match status.metadata().contains_key(METADATA_KEY) {
+        true => message.to_owned(),
+        false => {
+            let reason = message.split(" (os error").next().unwrap_or_default().to_lowercase();
+            format!(
+                "no other manager is reached: {reason}: start the others, or leave with \"sctl cluster leave --force\" where they go on without this one"
+            )
+        }
     }
 }
 

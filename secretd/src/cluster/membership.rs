@@ -57,6 +57,9 @@ impl std::fmt::Debug for Membership {
     }
 }
 
+/// More than any membership takes, in bytes.
+const ROOM: usize = 64 * 1024;
+
 /// The file.
 #[derive(Debug, Clone)]
 pub(crate) struct MembershipFile {
@@ -113,6 +116,17 @@ impl MembershipFile {
             Ok(()) | Err(_) => sync(data),
         };
         removed.with_context(|| path.to_string())
+    }
+
+    /// That the disk has room for a membership: before anybody else is told of it.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(crate) fn check_room(&self) -> anyhow::Result<()> {
+        let path = self.path.with_extension("room");
+        let written = fs::write(&path, [1; ROOM]).and_then(|()| File::open(&path)?.sync_all());
+        let _ = fs::remove_file(&path); // it may not have come to be
+        written.with_context(|| self.path.to_string())
     }
 
     fn write(&self, sealed: &[u8]) -> io::Result<()> {

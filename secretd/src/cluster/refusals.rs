@@ -1,5 +1,7 @@
 //! What callers are told when the node is not what they need, in Docker's words.
 
+use std::io;
+
 use secretd_manager::refusal::Refusal;
 use secretd_proto::code::{Code, METADATA_KEY};
 use secretd_store::RolledBack;
@@ -54,9 +56,14 @@ pub(crate) fn invalid(message: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::InvalidArgument, message)
 }
 
-/// Something that should not happen, with its causes.
+/// Something that should not happen, with its causes; and a full disk.
 pub(crate) fn failed(error: &anyhow::Error) -> Refusal {
-    Refusal::new(Code::Internal, format!("{error:#}"))
+    let is_full =
+        |cause: &io::Error| [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&cause.kind());
+    match error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_full) {
+        true => Refusal::new(Code::StorageFull, format!("{error:#}: free some space and repeat")),
+        false => Refusal::new(Code::Internal, format!("{error:#}")),
+    }
 }
 
 /// A refusal of another manager, handed on as it is.

@@ -1,22 +1,25 @@
 //! `sctl cluster backup`
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-use secretd_proto::code::Code;
 use secretd_proto::v1::backup_part::Part;
 use secretd_proto::v1::{BackupBegin, BackupPart, BackupRequest};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 use tonic::Streaming;
 
 use crate::cmd::Context;
+use crate::connection::Control;
 use crate::failure::Failure;
-use crate::{input, output};
+use crate::new_file::{self, NewFile};
+use crate::{human, input, output};
+
+/// The exit codes after SIGINT and SIGTERM.
+const INTERRUPTED: u8 = 130;
+const TERMINATED: u8 = 143;
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
@@ -32,26 +35,46 @@ pub(crate) struct Backup {
 }
 
 pub(crate) async fn run(context: &Context, args: &Backup) -> Result<u8, Failure> {
-    let name = args.file.display();
-    if args.file.exists() {
-        let message = format!("{name} already exists: remove it, or give another name");
-        return Err(Failure::new(Code::NameConflict, message));
+    if args.file == Path::new("-") {
+        return Err(Failure::usage("give a file: a backup is not written to standard output"));
     }
+    if !args.quiet {
+        context.format.check(&object(&args.file, &BackupBegin::default(), 0))?;
+    }
+    new_file::check_free(&args.file)?;
     let mut control = context.control().await?;
     let passphrase = match args.passphrase {
         true => input::hidden_line("New passphrase: ", "the backup's passphrase")?.as_bytes().to_vec(),
         false => Vec::new(),
     };
-    let parts = control.backup(BackupRequest { passphrase }).await?.into_inner();
-    let (begin, length) = write(&args.file, parts).await?;
-    if args.quiet {
-        output::bytes(format!("{}\n", begin.key).as_bytes())?;
-        return Ok(0);
+    let written = write(&mut control, BackupRequest { passphrase }, &args.file);
+    let (begin, length) = until_signal(&args.file, written).await?;
+    match print(context, args, &begin, length) {
+        Err(failure) if !begin.key.is_empty() => Err(take_back(&args.file, &failure)),
+        printed => printed.map(|()| 0),
     }
-    let (secrets, services) = (begin.secrets, begin.services);
+}
+
+fn object(file: &Path, begin: &BackupBegin, length: u64) -> Value {
+    json!({
+        "ID": begin.cluster_id,
+        "File": file.display().to_string(),
+        "Bytes": length,
+        "Key": begin.key,
+        "Secrets": begin.secrets,
+        "Services": begin.services,
+    })
+}
+
+fn print(context: &Context, args: &Backup, begin: &BackupBegin, length: u64) -> Result<(), Failure> {
+    if args.quiet {
+        return output::bytes(format!("{}\n", begin.key).as_bytes());
+    }
+    let (secrets, services) = (human::count(begin.secrets, "secret"), human::count(begin.services, "service"));
     let mut plain = format!(
-        "Backup of cluster {} written to {name}: {secrets} secrets, {services} services, {length} bytes.",
-        begin.cluster_id
+        "Backup of cluster {} written to {}: {secrets}, {services}, {length} bytes.",
+        begin.cluster_id,
+        args.file.display()
     );
     if begin.key.is_empty() {
         plain += "\n\nIts passphrase opens it, and nothing else.";
@@ -61,51 +84,50 @@ pub(crate) async fn run(context: &Context, args: &Backup) -> Result<u8, Failure>
             begin.key
         );
     }
-    let value = json!({
-        "ID": begin.cluster_id,
-        "File": args.file,
-        "Bytes": length,
-        "Key": begin.key,
-        "Secrets": secrets,
-        "Services": services,
-    });
-    output::bytes(context.format.object(&plain, &value)?.as_bytes())?;
-    Ok(0)
+    output::bytes(context.format.object(&plain, &object(&args.file, begin, length))?.as_bytes())
+}
+
+/// Removes a backup whose key nobody has seen: what to say of it.
+fn take_back(path: &Path, failure: &Failure) -> Failure {
+    let why = match failure.message.as_str() {
+        "" => "cannot write to standard output: nobody reads it",
+        message => message,
+    };
+    let name = path.display();
+    Failure::failed(match fs::remove_file(path) {
+        Ok(()) => format!("{why}: the backup's key is lost, so {name} is removed again: make another backup"),
+        Err(error) => format!("{why}: the backup's key is lost: remove {name}, which nothing opens ({error})"),
+    })
+}
+
+/// What `work` comes to, unless a signal ends it before: then what it has begun goes with it.
+async fn until_signal<T>(path: &Path, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let failed = |error: io::Error| Failure::failed(format!("cannot wait for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let ended =
+        |exit: u8| Failure { exit, ..Failure::failed(format!("interrupted: {} is not written", path.display())) };
+    tokio::select! {
+        outcome = work => outcome,
+        _ = interrupt.recv() => Err(ended(INTERRUPTED)),
+        _ = terminate.recv() => Err(ended(TERMINATED)),
+    }
 }
 
 /// Writes the whole file, or none: under another name until it is whole and on the disk.
-async fn write(path: &Path, parts: Streaming<BackupPart>) -> Result<(BackupBegin, u64), Failure> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let cannot = |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", path.display()));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial).map_err(cannot)?;
-    let written = receive(&file, parts, &cannot).await;
-    let finished = written.and_then(|written| {
-        file.sync_all().and_then(|()| put_in_place(&partial, path)).map_err(cannot)?;
-        Ok(written)
-    });
-    if finished.is_err() {
-        let _ = fs::remove_file(&partial); // the failure is told
-    }
-    finished
-}
-
-/// Gives the file its name, unless another has taken it meanwhile. Both are on the disk when this returns.
-fn put_in_place(partial: &Path, path: &Path) -> std::io::Result<()> {
-    match renameat_with(CWD, partial, CWD, path, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL) => fs::rename(partial, path)?, // network file systems know the plain one alone
-        renamed => renamed?,
-    }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let synced = File::open(directory.unwrap_or_else(|| Path::new("."))).and_then(|directory| directory.sync_all());
-    synced.inspect_err(|_| drop(fs::remove_file(path))) // a name that may not last is none
+async fn write(control: &mut Control, request: BackupRequest, path: &Path) -> Result<(BackupBegin, u64), Failure> {
+    let cannot = |error: io::Error| new_file::failed(path, &error);
+    let new = NewFile::begin(path).map_err(cannot)?;
+    let parts = control.backup(request).await?.into_inner();
+    let written = receive(new.file(), parts, &cannot).await?;
+    new.put().map_err(cannot)?;
+    Ok(written)
 }
 
 async fn receive(
     mut file: &File,
     mut parts: Streaming<BackupPart>,
-    cannot: &impl Fn(std::io::Error) -> Failure,
+    cannot: &impl Fn(io::Error) -> Failure,
 ) -> Result<(BackupBegin, u64), Failure> {
     let mut begin = None;
     let mut end = None;

@@ -48,6 +48,7 @@ pub(crate) struct Ca {
 
 pub(crate) async fn run(context: &Context, args: &Ca) -> Result<u8, Failure> {
     args.check()?;
+    args.check_format(context)?;
     let request = args.request()?;
     let mut control = context.control().await?;
     if !args.rotate {
@@ -57,8 +58,7 @@ pub(crate) async fn run(context: &Context, args: &Ca) -> Result<u8, Failure> {
     let digest = control.rotate_authority(request).await?.into_inner().digest;
     if args.detach {
         let plain = format!("The replacement of the root certificate has begun. New root digest: {digest}");
-        let value = json!({ "Digest": digest, "Finished": false });
-        output::bytes(context.format.object(&plain, &value)?.as_bytes())?;
+        output::bytes(context.format.object(&plain, &begun(&digest))?.as_bytes())?;
         return Ok(0);
     }
     let authority = follow(context, control, &digest, args.quiet).await?;
@@ -91,6 +91,15 @@ impl Ca {
                 Err(Failure::usage("the --ca-key flag requires that the --ca-cert flag is provided also"))
             }
             (Some(_), Some(_)) | (None, None) => Ok(()),
+        }
+    }
+
+    /// Whether what a replacement shows in the end can be shown.
+    fn check_format(&self, context: &Context) -> Result<(), Failure> {
+        match (self.rotate, self.detach) {
+            (true, true) => context.format.check(&begun("")),
+            (true, false) if !self.quiet => context.format.check(&object(&GetAuthorityResponse::default())),
+            _ => Ok(()),
         }
     }
 
@@ -217,6 +226,11 @@ fn tell_of_others(authority: &GetAuthorityResponse) {
             replaced.serial, replaced.name
         ));
     }
+}
+
+/// What there is to say of a replacement that nobody waits for.
+fn begun(digest: &str) -> Value {
+    json!({ "Digest": digest, "Finished": false })
 }
 
 fn object(authority: &GetAuthorityResponse) -> Value {

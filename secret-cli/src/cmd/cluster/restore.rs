@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 use secretd_proto::v1::restore_input::Input;
-use secretd_proto::v1::{RestoreBegin, RestoreInput, node};
-use serde_json::json;
+use secretd_proto::v1::{RestoreBegin, RestoreClusterResponse, RestoreInput, node};
+use serde_json::{Value, json};
 
 use crate::cmd::Context;
 use crate::failure::Failure;
 use crate::parse::availability;
-use crate::{input, output, timestamp, upload};
+use crate::{human, input, output, timestamp, upload};
 
 /// How long a daemon may take to start: this command often comes right after it.
 const START: Duration = Duration::from_secs(10);
@@ -38,7 +38,8 @@ pub(crate) async fn run(context: &Context, args: Restore) -> Result<u8, Failure>
             "the backup cannot be read from standard input, from which its key comes: give a file",
         ));
     }
-    let upload = upload::open(&args.file)?;
+    context.format.check(&object(&RestoreClusterResponse::default()))?;
+    let upload = upload::open(&args.file, "a backup")?;
     let mut local = context.host.local_within(START).await?;
     let key = input::hidden_line("Please enter the backup's key or passphrase: ", "the backup's key or passphrase")?;
     let begin = RestoreBegin {
@@ -53,17 +54,23 @@ pub(crate) async fn run(context: &Context, args: Restore) -> Result<u8, Failure>
     let cluster = upload.send(Some(first), wrap, call).await?;
     let taken_at = timestamp::rfc3339(cluster.taken_at.as_ref());
     let plain = format!(
-        "Cluster {} restored as it was at {taken_at}: {} secrets, {} services. Current node ({}) is now its only manager.\n\nThe nodes that it had are listed by 'sctl node ls'. Workers come back by themselves when a manager has the address of one\nthat they know; on its old managers, run 'sctl cluster leave --force' and have them join again.",
-        cluster.cluster_id, cluster.secrets, cluster.services, cluster.node_id
+        "Cluster {} restored as it was at {taken_at}: {}, {}. Current node ({}) is now its only manager.\n\nThe nodes that it had are listed by 'sctl node ls'. Workers come back by themselves when a manager has the address of one\nthat they know; on its old managers, run 'sctl cluster leave --force' and have them join again.",
+        cluster.cluster_id,
+        human::count(cluster.secrets, "secret"),
+        human::count(cluster.services, "service"),
+        cluster.node_id
     );
-    let value = json!({
+    output::bytes(context.format.object(&plain, &object(&cluster))?.as_bytes())?;
+    Ok(0)
+}
+
+fn object(cluster: &RestoreClusterResponse) -> Value {
+    json!({
         "ID": cluster.cluster_id,
         "NodeID": cluster.node_id,
         "Address": cluster.address,
-        "TakenAt": taken_at,
+        "TakenAt": timestamp::rfc3339(cluster.taken_at.as_ref()),
         "Secrets": cluster.secrets,
         "Services": cluster.services,
-    });
-    output::bytes(context.format.object(&plain, &value)?.as_bytes())?;
-    Ok(0)
+    })
 }

@@ -46,6 +46,11 @@ impl Settings {
         self.cert_expiry.is_none() && self.dispatcher_heartbeat.is_none() && self.task_history_limit.is_none()
     }
 
+    /// Whether certificates of nodes are to count another time.
+    pub(crate) fn has_expiry(&self) -> bool {
+        self.cert_expiry.is_some()
+    }
+
     /// Of a new cluster.
     pub(crate) fn spec(&self) -> ClusterSpec {
         ClusterSpec {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use secretd_proto::v1::GetUnlockKeyRequest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cmd::Context;
 use crate::failure::Failure;
@@ -25,7 +25,14 @@ pub(crate) fn advice(key: &str) -> String {
     )
 }
 
+fn object(key: &str) -> Value {
+    json!({ "UnlockKey": key })
+}
+
 pub(crate) async fn run(context: &Context, args: &UnlockKey) -> Result<u8, Failure> {
+    if args.rotate && !args.quiet {
+        context.format.check(&object(""))?;
+    }
     let mut control = context.control().await?;
     let key = control.get_unlock_key(GetUnlockKeyRequest { rotate: args.rotate }).await?.into_inner().unlock_key;
     if args.quiet {
@@ -34,6 +41,6 @@ pub(crate) async fn run(context: &Context, args: &UnlockKey) -> Result<u8, Failu
     }
     let rotated = if args.rotate { "Successfully rotated manager unlock key.\n\n" } else { "" };
     let plain = format!("{rotated}{}", advice(&key));
-    output::bytes(context.format.object(&plain, &json!({ "UnlockKey": key }))?.as_bytes())?;
+    output::bytes(context.format.object(&plain, &object(&key))?.as_bytes())?;
     Ok(0)
 }

@@ -27,7 +27,7 @@ pub(crate) struct Import {
 }
 
 pub(crate) async fn run(context: &Context, args: Import) -> Result<u8, Failure> {
-    let upload = upload::open(&args.source)?;
+    let upload = upload::open(&args.source, "an archive")?;
     let mut images = context.host.images().await?;
     let start = ImportStart { tag: args.tag, changes: args.changes, message: args.message };
     let first = ImportRequest { part: Some(Part::Start(start)) };

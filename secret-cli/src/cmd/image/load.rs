@@ -22,7 +22,7 @@ pub(crate) struct Load {
 }
 
 pub(crate) async fn run(context: &Context, args: Load) -> Result<u8, Failure> {
-    let upload = upload::open(&args.input)?;
+    let upload = upload::open(&args.input, "an archive")?;
     let mut images = context.host.images().await?;
     let detail = Detail::new(args.quiet);
     let call = |body| async move {

@@ -20,12 +20,32 @@ pub(crate) struct Nodes {
 
 pub(crate) async fn run(context: &Context, args: Nodes, role: Role) -> Result<u8, Failure> {
     let mut outcomes = Outcomes::new(context);
-    for name in args.nodes {
+    let nodes = if role.is_manager() { args.nodes } else { own_last(context, args.nodes).await };
+    for name in nodes {
         if let Some((id, line)) = outcomes.take(change(context, &name, role).await) {
             output::bytes(context.format.object(&line, &json!({ "ID": id, "Role": role.word() }))?.as_bytes())?;
         }
     }
     Ok(outcomes.exit())
+}
+
+/// The node that is spoken to comes last: once it is no manager, it cannot ask for the others.
+async fn own_last(context: &Context, names: Vec<String>) -> Vec<String> {
+    if names.len() < 2 || !context.host.is_local() {
+        return names;
+    }
+    let (Ok(own), Ok(mut control)) = (named(context, "self").await, context.control().await) else { return names };
+    let (mut others, mut last) = (Vec::new(), Vec::new());
+    for name in names {
+        let is_own = name == "self" || {
+            let found = control.get_node(GetNodeRequest { reference: name.clone() }).await;
+            // One that is not found is told when its turn comes.
+            found.ok().and_then(|found| found.into_inner().node).is_some_and(|node| node.id == own)
+        };
+        if is_own { last.push(name) } else { others.push(name) }
+    }
+    others.extend(last);
+    others
 }
 
 async fn change(context: &Context, name: &str, role: Role) -> Result<(String, String), Failure> {

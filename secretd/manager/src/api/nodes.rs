@@ -75,7 +75,7 @@ pub(super) async fn update_node(
                 None => node.availability,
             };
             let labels: BTreeMap<String, String> = match request.replace_labels {
-                true => request.labels.into_iter().collect(),
+                true => check_labels(request.labels.into_iter().collect())?,
                 false => node.labels.clone(),
             };
             // The call may have been made before, at a manager that led then.
@@ -97,6 +97,15 @@ pub(super) async fn update_node(
     }
     let node = context.store.view().node(&id).map(|node| Shown::of(context).node(node));
     Ok(v1::UpdateClusterNodeResponse { node })
+}
+
+/// Refuses labels that would look like something else when they are shown.
+fn check_labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
+    let is_shown = |text: &String| !text.contains(char::is_control);
+    match labels.iter().all(|(key, value)| !key.is_empty() && is_shown(key) && is_shown(value)) {
+        true => Ok(labels),
+        false => Err(Refusal::invalid("a label has a key, and no control characters in key or value (--label-add)")),
+    }
 }
 
 /// Waits until a demoted manager has no vote any more, so that it may be stopped: for a while, because the change goes on

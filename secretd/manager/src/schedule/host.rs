@@ -12,7 +12,7 @@ const MAX_FAILURES: u32 = 5;
 #[derive(Debug, Clone)]
 pub(super) struct Host<'a> {
     pub(super) node: &'a Node,
-    /// Tasks that are on it.
+    /// Tasks that are on it, without those that are to end.
     pub(super) tasks: u32,
     free: Free,
 }
@@ -72,9 +72,8 @@ impl<'a> Host<'a> {
     }
 
     /// Takes a task's share.
-    pub(super) fn add(&mut self, resources: &Resources) {
+    pub(super) fn reserve(&mut self, resources: &Resources) {
         self.free.take(resources);
-        self.tasks += 1;
     }
 
     /// Whether it takes tasks at all.

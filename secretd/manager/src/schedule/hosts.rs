@@ -54,8 +54,12 @@ impl<'a> Hosts<'a> {
             if task.status.state >= TaskState::Assigned
                 && let Some(host) = self.all.get_mut(number)
             {
-                host.add(&task.spec.resources);
-                self.of_service_mut(task.service_id, number).tasks += 1;
+                host.reserve(&task.spec.resources);
+                // One that is to end has its share until it has ended, and leaves its place to the one that follows it.
+                if task.desired_state <= TaskState::Running {
+                    host.tasks += 1;
+                    self.of_service_mut(task.service_id, number).tasks += 1;
+                }
             }
         } else if matches!(task.status.state, TaskState::Failed | TaskState::Rejected) {
             let window = i64::try_from(FAILURE_WINDOW.as_nanos()).unwrap_or(i64::MAX);
@@ -109,7 +113,8 @@ impl<'a> Hosts<'a> {
         if self.by_tasks.remove(&(host.tasks, number)) {
             self.by_tasks.insert((host.tasks + 1, number));
         }
-        host.add(resources);
+        host.reserve(resources);
+        host.tasks += 1;
         self.of_service_mut(service, number).tasks += 1;
     }
 }

@@ -63,6 +63,19 @@ fn own_tasks_count_before_others_and_ended_ones_do_not() {
 }
 
 #[test]
+fn task_that_is_to_end_leaves_its_place_and_keeps_its_share() {
+    let replaced = || {
+        let mut world = World::new(2).with(1, true, TaskState::Running).with(2, true, TaskState::Running);
+        world.tasks[0].desired_state = TaskState::Shutdown;
+        world.tasks[0].spec.resources.reserve_nano_cpus = 1_500_000_000;
+        world
+    };
+    replaced().check(2, |_| {}, &expect!["1, 1"]);
+    let reserve = |task: &mut Task| task.spec.resources.reserve_nano_cpus = 1_000_000_000;
+    replaced().check(1, reserve, &expect!["2"]);
+}
+
+#[test]
 fn node_on_which_the_service_fails_again_and_again_comes_last() {
     let failing = |n: usize| (0..n).fold(World::new(2), |world, _| world.with(1, true, TaskState::Failed));
     failing(4).with(2, true, TaskState::Running).check(1, |_| {}, &expect!["1"]);
