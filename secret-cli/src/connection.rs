@@ -17,7 +17,7 @@ use secretd_proto::v1::control_client::ControlClient;
 use secretd_proto::v1::images_client::ImagesClient;
 use secretd_proto::v1::local_client::LocalClient;
 use secretd_proto::v1::volumes_client::VolumesClient;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -219,13 +219,23 @@ impl Target {
         }
     }
 
-    async fn connect_tls(&self, address: &str) -> Result<TlsStream<TcpStream>, Failure> {
+    async fn connect_tls(&self, address: &str) -> Result<BufReader<TlsStream<TcpStream>>, Failure> {
         let missing = || Failure::usage("tcp:// needs a certificate: give --cert FILE, or use a context that has one");
         let certificate = self.certificate.as_ref().ok_or_else(missing)?;
         let stream = TcpStream::connect(address).await.map_err(|error| self.unreachable(&error))?;
         let _ = stream.set_nodelay(true); // slower without, nothing else
         let connector = TlsConnector::from(Arc::clone(&certificate.config));
-        connector.connect(manager_name(), stream).await.map_err(|error| self.unreachable(&error))
+        let stream = connector.connect(manager_name(), stream).await.map_err(|error| self.unreachable(&error))?;
+        // In TLS 1.3 a client has connected before the server has looked at its certificate (RFC 8446, 2). A server that
+        // takes it speaks at once, as HTTP/2 has it (RFC 9113, 3.4).
+        let mut stream = BufReader::new(stream);
+        if stream.fill_buf().await.is_ok_and(|first| !first.is_empty()) {
+            return Ok(stream);
+        }
+        let host = &self.host;
+        Err(Failure::unreachable(format!(
+            "cannot speak to secretd at {host}: the certificate is not one of this cluster, or the connection broke"
+        )))
     }
 
     async fn channel_on(
@@ -233,14 +243,9 @@ impl Target {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<Channel, Failure> {
         let stream = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
-        // In TLS 1.3 a client has connected before the server has looked at its certificate (RFC 8446, 2).
-        let broken = match &self.host {
-            Host::Unix(_) => "it broke",
-            Host::Tcp(_) => "it broke, or the certificate is not one of this cluster",
-        };
         let connector = tower::service_fn(move |_| {
             let stream = stream.lock().take();
-            async move { stream.ok_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, broken)) }
+            async move { stream.ok_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, "it broke")) }
         });
         let connected = Endpoint::from_static("http://secretd").connect_with_connector(connector).await;
         connected.map_err(|error| Failure::unreachable(format!("cannot speak to secretd at {}: {error}", self.host)))

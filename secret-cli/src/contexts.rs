@@ -131,7 +131,7 @@ impl Contexts {
 
 /// Writes a file that its owner alone can read: all of it or nothing.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let written = NewFile::begin(path).and_then(|new| {
+    let written = NewFile::begin_replacing(path).and_then(|new| {
         let mut file = new.file();
         file.write_all(bytes)?;
         new.replace()

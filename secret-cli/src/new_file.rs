@@ -24,13 +24,26 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Begins what shall be at `path`; its owner alone can read it.
+    /// Begins what shall be at `path`, for one at a time; its owner alone can read it.
     pub(crate) fn begin(path: &Path) -> io::Result<Self> {
+        Self::begin_as(path, ".partial")
+    }
+
+    /// Begins what shall replace the file at `path`, whoever does so at the same time.
+    pub(crate) fn begin_replacing(path: &Path) -> io::Result<Self> {
+        Self::begin_as(path, &format!(".new-{}", WorkId::random()))
+    }
+
+    fn begin_as(path: &Path, suffix: &str) -> io::Result<Self> {
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".partial-{}", WorkId::random()));
+        temporary.push(suffix);
         let temporary = PathBuf::from(temporary);
-        // What is there is neither written to nor followed, should somebody have guessed the name.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        // What is there is neither written to nor followed, whoever has put it there.
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+        let file = opened.map_err(|error| match error.kind() == io::ErrorKind::AlreadyExists {
+            true => io::Error::new(error.kind(), occupied(&temporary)),
+            false => error,
+        })?;
         Ok(Self { file, temporary, path: path.to_owned(), is_in_place: false })
     }
 
@@ -109,10 +122,15 @@ pub(crate) fn check_free(path: &Path) -> Result<(), Failure> {
 
 /// Why a file could not be written.
 pub(crate) fn failed(path: &Path, error: &io::Error) -> Failure {
-    match error.kind() == io::ErrorKind::AlreadyExists {
-        true => taken(path),
-        false => Failure::failed(format!("cannot write {}: {error}", path.display())),
+    match (error.kind() == io::ErrorKind::AlreadyExists, error.get_ref()) {
+        (true, Some(occupied)) => Failure::new(Code::NameConflict, occupied),
+        (true, None) => taken(path),
+        (false, _) => Failure::failed(format!("cannot write {}: {error}", path.display())),
     }
+}
+
+fn occupied(temporary: &Path) -> String {
+    format!("{} already exists: another command writes it, or was killed: wait, or remove it", temporary.display())
 }
 
 fn taken(path: &Path) -> Failure {
@@ -144,10 +162,13 @@ mod tests {
     fn of_two_at_once_the_first_is_whole_and_the_other_is_told_and_gone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("backup");
-        let (first, second) = (begun(&path, "first"), begun(&path, "second, and longer"));
+        let first = begun(&path, "first");
+        let at_once = failed(&path, &NewFile::begin(&path).unwrap_err());
+        assert_eq!(at_once.exit, 4);
+        assert!(at_once.message.contains("backup.partial already exists: another command writes it"), "{at_once}");
 
         first.put().unwrap();
-        let refused = failed(&path, &second.put().unwrap_err());
+        let refused = failed(&path, &begun(&path, "second, and longer").put().unwrap_err());
 
         assert_eq!((refused.exit, refused.code.as_str()), (4, "name-conflict"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
@@ -159,12 +180,12 @@ mod tests {
     fn where_nothing_can_be_renamed_without_replacing_nothing_is_replaced_either() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("backup");
-        let (mut first, mut second) = (begun(&path, "first"), begun(&path, "second"));
-
+        let mut first = begun(&path, "first");
         first.link().unwrap();
+        drop(first);
+        let mut second = begun(&path, "second");
         assert_eq!(second.link().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-
-        drop((first, second));
+        drop(second);
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
         assert_eq!(names(directory.path()), ["backup"]);
     }

@@ -131,10 +131,15 @@ mod tests {
         memory.keep(&seen(70)).unwrap();
 
         assert_eq!(memory.load(), seen(70));
-        let mut bytes = fs::read(data.join(NAME)).unwrap();
-        bytes[9] ^= 1;
-        fs::write(data.join(NAME), bytes).unwrap();
-        assert_eq!(memory.load(), v1::StoredSeen::default());
+        let bytes = fs::read(data.join(NAME)).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(data.join(NAME), damaged).unwrap();
+            assert_eq!(memory.load(), v1::StoredSeen::default(), "byte {at}");
+            fs::write(data.join(NAME), &bytes[..at]).unwrap();
+            assert_eq!(memory.load(), v1::StoredSeen::default(), "cut to {at}");
+        }
         memory.reseal().unwrap();
         Memory::remove(&data).unwrap();
         Memory::remove(&data).unwrap();
