@@ -488,7 +488,9 @@ async fn next(part: &mut Option<Part>) -> Happened {
     let (failed, joined, locks, authority, rolled_back) = match manager {
         Some(ManagerPart { store, manager, joined, locks, authority, rolled_back, .. }) => {
             let failed = async move {
+                // A store that has failed closes too, and that is not why.
                 tokio::select! {
+                    biased;
                     failure = store.failed() => anyhow::Error::new(failure).context("the store has failed"),
                     ended = manager.ended() => ended.into(),
                 }
