@@ -49,6 +49,7 @@ fn locked_manager_says_so_and_nothing_else_until_it_has_the_key() -> Result<()> 
     let locked = "the cluster is encrypted and needs to be unlocked before it can be used: use \"sctl cluster unlock\"";
     let file = node.path("file").display().to_string();
     std::fs::write(&file, b"x")?;
+    let backup = node.path("backup").display().to_string();
     for command in [
         &["secret", "ls"][..],
         &["secret", "create", "s", file.as_str()],
@@ -73,13 +74,14 @@ fn locked_manager_says_so_and_nothing_else_until_it_has_the_key() -> Result<()> 
         &["cluster", "update", "--autolock=false"],
         &["cluster", "join-token", "worker"],
         &["cluster", "unlock-key"],
-        &["cluster", "backup", "-q", "/tmp/nowhere/backup"],
+        &["cluster", "backup", "-q", backup.as_str()],
         &["cluster", "init", "--force-new-cluster"],
         &["cluster", "join", "--token", "SCTL-1-x", "10.77.0.2"],
     ] {
         let answer = node.sctl(command, b"")?;
         ensure!(answer.code() == 1 && answer.stderr.contains(locked), "{command:?}: {answer:?}");
     }
+    ensure!(!node.path("backup").exists() && !node.path("backup.partial").exists(), "something is left");
     let info = node.ok(&["info", "--format", "{{.Cluster.LocalNodeState}} {{.Cluster.NodeID}}"])?;
     ensure!(info.trim() == "locked", "{info}");
     let init = node.refused(1, &["cluster", "init"], b"")?;
