@@ -358,6 +358,16 @@ fn nodes_are_changed_only_in_ways_that_exist() -> Result<()> {
     refused(&lab, 1, 2, &["cluster", "join-token", "--ttl", "1h", "worker"], "--rotate")?;
     refused(&lab, 1, 2, &["cluster", "update"], "nothing to change is given")?;
     refused(&lab, 1, 1, &["cluster", "update", "--cert-expiry", "1s"], "minimum certificate expiry time")?;
+    refused(
+        &lab,
+        1,
+        1,
+        &["cluster", "update", "--cert-expiry", "175201h"],
+        "maximum certificate expiry time is: 175200h",
+    )?;
+    for label in ["a\nb=c", "a=\u{1b}[31mred"] {
+        refused(&lab, 1, 1, &["node", "update", "--label-add", label, "n2"], "no control characters in key or value")?;
+    }
 
     node.ok(&["node", "update", "--label-add", "ssd=true", "--label-add", "zone=a", "n2"])?;
     node.ok(&["node", "update", "--label-rm", "zone", "--availability", "pause", "n2"])?;

@@ -257,6 +257,8 @@ fn node_with_a_full_disk_neither_joins_nor_changes_its_keys_until_there_is_space
         ensure!(line.to_lowercase().contains("no space left") || line.contains("is full"), "{role}: {line}");
         let state = lab.node(2).ok(&["info", "--format", "{{.Cluster.LocalNodeState}}"])?;
         ensure!(state == "inactive", "{role}: {state}");
+        let nodes = lab.node(1).ok(&["node", "ls", "-q"])?;
+        ensure!(nodes.lines().count() == 1, "{role}: it was admitted, and knows nothing of it: {nodes}");
     }
     let rekey = lab.node(2).refused(1, &["node", "rekey", "--passphrase"], b"correct horse battery")?;
     ensure!(rekey.to_lowercase().contains("no space left"), "{rekey}");

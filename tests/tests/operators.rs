@@ -27,6 +27,11 @@ fn operators_work_from_afar_as_far_as_their_role_goes() -> Result<()> {
     laptop.refused(1, &["secret", "rm", "key"], "it may read metadata alone")?;
     laptop.refused(1, &["cluster", "join-token", "worker"], "it may read metadata alone")?;
     laptop.refused(1, &["operator", "create", "eve", "/tmp/never"], "it may read metadata alone")?;
+    for (expiry, words) in [("0s", "must count for some time"), ("200000h", "no longer than the cluster's root")] {
+        let path = laptop.path("never.pem").display().to_string();
+        let line = lab.node(1).refused(1, &["operator", "create", "--expiry", expiry, "eve", &path], b"")?;
+        ensure!(line.contains(words), "{line}");
+    }
     // What cannot be written down is not made.
     let names = ["operator", "ls", "--format", "{{.Name}}"];
     let before = lab.node(1).ok(&names)?;

@@ -150,11 +150,11 @@ fn consequence(manager: &ManagerPart) -> String {
 
 /// Of a manager that takes part, or is about to, with so many that vote and that answer, itself among them.
 fn warning(takes_part: bool, voters: usize, reachable: usize) -> String {
+    if !takes_part {
+        return "this node is about to take part as a manager, and the others may count its vote already: demote it on one of them with \"sctl node demote\" first, or use --force to ignore this message".to_owned();
+    }
     let begin = "you are attempting to leave the cluster on a node that is participating as a manager";
     let consequence = match (voters, reachable) {
-        _ if !takes_part => {
-            return "this node is about to take part as a manager, and the others may count its vote already: demote it on one of them with \"sctl node demote\" first, or use --force to ignore this message".to_owned();
-        }
         (0 | 1, _) => {
             "removing the last manager erases all current state of the cluster: use --force to ignore this message"
                 .to_owned()
