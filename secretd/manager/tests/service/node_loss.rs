@@ -142,6 +142,25 @@ async fn a_node_speaks_for_itself_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_keeps_another_node_alive() {
+    let mut world = World::founded().await;
+    let agent = Agent::connect(&world).await;
+    let mut other = world.other_node().await;
+    let (reference, session_id) = (agent.node.to_string(), agent.session.clone());
+
+    agent.vanish().await;
+    for _ in 0..3 {
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        let beat = v1::HeartbeatRequest { session_id: session_id.clone() };
+        let mut beats = other.heartbeat(tokio_stream::once(beat)).await.unwrap().into_inner();
+        beats.message().await.unwrap_err();
+    }
+
+    let silent = world.control().get_node(v1::GetNodeRequest { reference }).await.unwrap().into_inner().node.unwrap();
+    assert_eq!(silent.state(), v1::node::State::Down);
+}
+
+#[tokio::test(start_paused = true)]
 async fn report_of_an_older_state_changes_nothing() {
     let world = World::founded().await;
     let agent = Agent::connect(&world).await;
