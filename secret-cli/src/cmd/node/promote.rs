@@ -59,7 +59,7 @@ async fn change(context: &Context, name: &str, role: Role) -> Result<(String, St
         (false, true) => format!("Manager {name} demoted in the cluster."),
     };
     // A worker that was demoted a moment ago may have its vote still: the answer is waited for.
-    if role.is_manager() != known.manager || !role.is_manager() {
+    if !(role.is_manager() && known.manager) {
         let request = UpdateClusterNodeRequest {
             reference: known.id.clone(),
             manager: Some(role.is_manager()),
